@@ -203,6 +203,50 @@ def test_script_of_a_single_proxy_is_not_ready(tmp_path: Path) -> None:
     assert "waiting: this node's HAProxy is not ready" in done.stderr
 
 
+STOP, START = "stop docker_haproxy.service", "start --no-block docker_haproxy.service"
+
+
+@pytest.mark.parametrize(
+    ("links", "owners", "locked", "does"),
+    [
+        (False, "3 3 0", False, [STOP, START]),
+        (False, "3 3 3", False, [STOP]),
+        (False, "3 1 1", False, [STOP]),
+        (False, "0 1 0", False, []),
+        (False, "3 3 3", True, []),
+        (True, "3 3 3", False, []),
+    ],
+    ids=[
+        "another proxy has the address, then nobody",
+        "another proxy keeps it",
+        "then a stranger has it",
+        "no proxy has it",
+        "a run is at work",
+        "one of several",
+    ],
+)
+def test_container_of_an_only_proxy_gives_way_to_another_proxy(
+    tmp_path: Path, links: bool, owners: str, locked: bool, does: list[str]
+) -> None:
+    """A run was killed before it replaced the container, and another proxy took the address."""
+    proxy_script(tmp_path, "exit 1")
+    if not links:
+        (tmp_path / "run/chaos-engine/haproxy/pid").unlink()
+    log = tmp_path / "systemctl.log"
+    done = run(
+        program(tmp_path),
+        tmp_path,
+        ip=ADDRESS,
+        perl=f'cat >/dev/null; echo >>"$0.calls"; exit "$(echo {owners} | '
+        """cut -d " " -f "$(wc -l <"$0.calls" | tr -d " ")")" """,
+        flock="exit 1" if locked else 'shift 2; exec "$@"',
+        systemctl=f'case $1 in is-active) ;; *) echo "$*" >>{log} ;; esac',
+        sleep='echo >>"$0.calls"; [ "$(wc -l <"$0.calls")" -lt 3 ] || kill $PPID',
+    )
+    assert "waiting: this node's HAProxy is not ready" in done.stderr
+    assert (log.read_text().splitlines() if log.exists() else []) == does
+
+
 def test_an_owner_whose_keepalived_has_ended_gives_the_address_up(tmp_path: Path) -> None:
     stopped = f"set -- stopped\n{program(tmp_path)}"
     done = run(stopped, tmp_path, ip='echo "ip $*"; exit 2')
