@@ -132,7 +132,6 @@ BECOMING_THE_ONLY_ONE = [
     Cut(FIRST, Killed(HAPROXY, "before")),
     Cut(FIRST, Killed(HAPROXY, "half")),
     Cut(FIRST, Stopped("sleep", "^0.1$", "KILL")),
-    Cut(FIRST, Stopped("docker", "^run --rm ", "KILL")),
     Cut(FIRST, Stopped("mv", f"/{_UNIT}$", "KILL")),
     Cut(FIRST, Stopped("systemctl", "^daemon-reload", "KILL"), crash=True),
     Cut(FIRST, Stopped("systemctl", f"^restart -- {_UNIT}", "KILL"), crash=True),
