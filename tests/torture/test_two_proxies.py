@@ -114,17 +114,16 @@ ADDING = [
 
 TAKING_AWAY = [
     Cut(SECOND, Killed(UNDO_HAPROXY, "before")),
-    Cut(SECOND, Killed(UNDO_HAPROXY, "sent")),
     Cut(SECOND, Stopped("systemctl", f"^stop -- {_UNIT}", "KILL")),
     Cut(SECOND, state("deactivating")),
     Cut(SECOND, Stopped("systemctl", f"^disable -- {_UNIT}", "KILL")),
     Cut(SECOND, Stopped("docker", "^image rm ", "KILL")),
     Cut(SECOND, Stopped("rm", " /usr/sbin/haproxy_start.sh$", "KILL")),
-    Cut(SECOND, Killed(UNDO_HAPROXY, "after")),
+    Cut(SECOND, Killed(UNDO_HAPROXY, "sent")),
     Cut(SECOND, Killed(UNDO_VRRP, "before")),
     Cut(SECOND, Stopped("systemctl", "^stop -- haproxy_vrrp", "KILL")),
     Cut(SECOND, Stopped("rm", "/etc/keepalived/chaos-engine.conf$", "KILL")),
-    Cut(SECOND, Killed(UNDO_VRRP, "after")),
+    Cut(SECOND, Killed(UNDO_VRRP, "sent")),
     Cut(SECOND, Stopped("docker", "^network rm ", "KILL")),
     Cut(SECOND, Killed(UNDO_NETWORK, "after")),
 ]
@@ -133,7 +132,6 @@ BECOMING_THE_ONLY_ONE = [
     Cut(FIRST, Killed(HAPROXY, "before")),
     Cut(FIRST, Killed(HAPROXY, "half")),
     Cut(FIRST, Stopped("sleep", "^0.1$", "KILL")),
-    Cut(FIRST, Stopped("docker", "^run --rm ", "KILL")),
     Cut(FIRST, Stopped("mv", f"/{_UNIT}$", "KILL")),
     Cut(FIRST, Stopped("systemctl", "^daemon-reload", "KILL"), crash=True),
     Cut(FIRST, Stopped("systemctl", f"^restart -- {_UNIT}", "KILL"), crash=True),
