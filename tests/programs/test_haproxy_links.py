@@ -217,6 +217,16 @@ def test_a_node_without_an_address_gives_the_api_address_up(two: Lan) -> None:
     assert (two.who(), who_is_asked_anew(two)) == ("p2", "p2")
 
 
+def test_a_container_whose_namespace_has_no_name_any_more_is_started_anew(two: Lan) -> None:
+    """People delete all names after CNI plugins."""
+    one, _ = two.proxies
+    one.program("docker", f'echo "$*" >>{one.root}/asked')
+    one.elect()
+    run("ip", "netns", "delete", f"{one.node}c")
+    assert one.call("alive") == 1
+    assert "kill lb-haproxy" in (one.root / "asked").read_text()
+
+
 def test_a_container_that_has_lost_its_links_is_started_anew(two: Lan) -> None:
     """The kernel removes macvlan links together with a network adapter that is reset."""
     one, _ = two.proxies
