@@ -405,11 +405,16 @@ find /var/lib/chaos-engine/*/ /boot/firmware -type f \\
   ! -path '*/stage.*' ! -path '*/packages/new.*' 2>/dev/null || :
 """
 """Lists files on the node's card that this package wrote, by the node's manifest."""
-_SUMS = (
-    "find /etc /usr/local /usr/sbin/haproxy_start.sh /boot/firmware /var/lib/chaos-engine "
-    "-type f -exec sha256sum {} + 2>/dev/null | sed -E 's/^(.{64}) .(.*)/\\2\\t\\1/' || :"
-)
-"""Lists the checksums of all files in the folders that this package writes to."""
+_SUMS = """
+awk '{ print "/etc/fstab, line " NR "\\t" $0 }' /etc/fstab
+find /etc /usr/local /usr/sbin/haproxy_start.sh /boot/firmware /var/lib/chaos-engine \\
+  -type f ! -path /etc/fstab -exec sha256sum {} + 2>/dev/null |
+  sed -E 's/^(.{64}) .(.*)/\\2\\t\\1/' || :
+"""
+"""Lists the checksums of all files in the folders that this package writes to.
+
+Several concerns have lines in fstab. An undo removes their parts one after the other, so of fstab
+each line is listed."""
 _AUDIT = (
     "dpkg --audit; dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' | "
     "grep -vE '^([ihr][ic]|[a-z]n) ' || :"
@@ -592,9 +597,11 @@ class Life:
         return [f"{what}: {_first_lines(lines)}" for what, lines in found.items() if lines]
 
     def _files(self) -> tuple[dict[str, str], set[str]]:
-        """Return the checksums of files by path, and the paths that this package wrote."""
+        """Return what files have, by path, and the paths that this package wrote."""
         lines = self._exec(_SUMS).splitlines()
-        return dict(line.split("\t", 1) for line in lines), set(self._exec(_OURS).splitlines())
+        sums = dict(line.split("\t", 1) for line in lines)
+        fstab = {path for path in sums if path.startswith("/etc/fstab, line ")}
+        return sums, fstab.union(self._exec(_OURS).splitlines()) - {"/etc/fstab"}
 
     def _damaged(self, ours: set[str]) -> list[str]:
         """List files that dpkg finds changed since the node was fresh, but for those of OURS."""
