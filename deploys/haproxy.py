@@ -12,7 +12,7 @@ from chaos_engine.deploys.macvlan_network import MacvlanNetworkSettings
 from chaos_engine.deploys.proxy_group import ProxyNode, check_proxy_group, proxies
 from chaos_engine.deploys.site import ControllersSettings
 from chaos_engine.deploys.values import PlainFolder
-from chaos_engine.facts.haproxy import ADDRESS_ANSWERS, RUN, SCRIPT
+from chaos_engine.facts.haproxy import ADDRESS_ANSWERS, RUN, SCRIPT, SEVERAL
 from chaos_engine.facts.share import CONFINED, TARGET, on_share
 from chaos_engine.facts.vrrp import VRRP
 from chaos_engine.operations.engine.arguments import ImageName, LinkName, MacAddress
@@ -140,17 +140,13 @@ def haproxy(settings: HaproxySettings) -> None:
     members = proxies(settings.nodes, settings.lan_subnet)
     controllers = settings.servers_of_several() if members else settings.servers(name)
     config = sealed(render("haproxy.cfg.j2", **api, controllers=controllers, api_port=API_PORT))
-    script = start_script(settings, several=bool(members))
-    unit = render(
-        "docker_haproxy.service.j2", **api, container=CONTAINER, several=bool(members), vrrp=VRRP
-    )
     add_hairpin_link(
         name="Reach the proxy from its own node",
         link=settings.hairpin_link,
         parent=settings.parent_interface,
         address=settings.hairpin_address,
         vip=settings.vip,
-        script=script,
+        script=start_script(settings),
     )
     copy = File(f"{settings.haproxy_dir}/{CONFIG}", config)
     sockets = settings.haproxy_run_dir
@@ -167,12 +163,7 @@ def haproxy(settings: HaproxySettings) -> None:
             sockets=None if on_share(sockets) else sockets,
         ),
         wanted=[
-            # This file is written first, because the power may be cut before the next file is
-            # written. The script starts HAProxy only with the configuration in this file
-            File(f"{OWN}/{CONFIG}", config),
-            File(SCRIPT, script, mode="755"),
-            File(UNIT_FILE, unit),
-            *([File(f"{OWN}/{PEERS}", peers(members, name))] if members else []),
+            *haproxy_files(settings, members, name, config),
             *([] if on_share(copy.path) else [copy]),
         ],
     )
@@ -182,6 +173,40 @@ def haproxy(settings: HaproxySettings) -> None:
             config=copy if on_share(copy.path) else None,
             link=sockets if on_share(sockets) else None,
         )
+
+
+def haproxy_files(
+    settings: HaproxySettings, members: tuple[ProxyNode, ...], name: str, config: str
+) -> list[File]:
+    """Return the files that HAProxy's container needs, in the order in which they are written.
+
+    A run may be interrupted between two of them. Until the next run, the container has to start all
+    the same, for example at a boot.
+
+    + members: all proxies; empty if there is only one
+    + name: the name of the current node in the cluster
+    + config: HAProxy's configuration
+    """
+    unit = render(
+        "docker_haproxy.service.j2",
+        vip=settings.vip,
+        port=settings.vip_port,
+        container=CONTAINER,
+        several=bool(members),
+        vrrp=VRRP,
+    )
+    of_several = [
+        File(SEVERAL, start_script(settings, several=True), mode="755"),
+        File(f"{OWN}/{PEERS}", peers(members, name)),
+    ]
+    return [
+        # The scripts start HAProxy only with the configuration in this file
+        File(f"{OWN}/{CONFIG}", config),
+        File(SCRIPT, start_script(settings), mode="755"),
+        *(of_several if members else []),
+        # The unit names one of the scripts
+        File(UNIT_FILE, unit),
+    ]
 
 
 def start_script(settings: HaproxySettings, several: bool = False) -> str:

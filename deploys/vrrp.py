@@ -8,11 +8,12 @@ from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.macvlan_network import MacvlanNetworkSettings
 from chaos_engine.deploys.proxy_group import ProxyNode, check_proxy_group, proxies
 from chaos_engine.facts.haproxy import RUN as HAPROXY_RUN
-from chaos_engine.facts.haproxy import SCRIPT
-from chaos_engine.facts.observe import Read, observe
+from chaos_engine.facts.haproxy import SEVERAL
+from chaos_engine.facts.observe import LOCK, Read, observe
 from chaos_engine.facts.vrrp import CAN_TAKE_OVER, CONFIG, RUN, VRRP_RUNS, AddressOwner, Ownership
 from chaos_engine.operations import apt
 from chaos_engine.operations.files import File
+from chaos_engine.operations.macvlan_network import SERVICE
 from chaos_engine.operations.vrrp import PROGRAM, UNDO, UNIT_FILE, remove_vrrp, run_vrrp
 from chaos_engine.templates import render
 
@@ -85,7 +86,10 @@ def ownership_problems(found: Ownership, vip: str) -> Iterator[str]:
     + vip: the API's address
     """
     if found.others is None:
-        yield f"this node cannot ask the LAN which machine has {vip}"
+        yield (
+            f"this node cannot ask the LAN which machine has {vip}; look whether its network "
+            "interface is up: ip -brief link"
+        )
         return
     if found.here and found.others:
         yield (
@@ -162,7 +166,7 @@ def vrrp_files(settings: VrrpSettings, members: tuple[ProxyNode, ...], name: str
         "number": settings.vrrp_number,
         "address": own.address,
         "marker": settings.marker,
-        "script": SCRIPT,
+        "script": SEVERAL,
     }
     config = render(
         "keepalived.conf.j2",
@@ -179,6 +183,8 @@ def vrrp_files(settings: VrrpSettings, members: tuple[ProxyNode, ...], name: str
         config=CONFIG,
         run=RUN,
         pid=f"{HAPROXY_RUN}/pid",
+        haproxy=SERVICE,
+        lock=LOCK,
     )
     unit = render("haproxy_vrrp.service.j2", vip=settings.vip, program=PROGRAM)
     return [File(CONFIG, config), File(PROGRAM, program, mode="755"), File(UNIT_FILE, unit)]

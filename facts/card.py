@@ -132,13 +132,27 @@ def parse_card(texts: Mapping[str, str], device: str) -> Card:
         model=said["model"] or said["name"],
         date=said["date"],
         serial=said["serial"],
-        size=int(texts[f"{folder}/size"]) * _SECTOR_BYTES,
+        size=_counter(texts[f"{folder}/size"]) * _SECTOR_BYTES,
         life_time=_life_time(said["life_time"]),
         reserve=int(said["pre_eol_info"] or "0", 16),
-        written=int(texts[f"{folder}/stat"].split()[6]) * _SECTOR_BYTES,
-        uptime=float(texts[_UPTIME]),
+        written=_counter(texts[f"{folder}/stat"].split()[6]) * _SECTOR_BYTES,
+        uptime=_uptime(texts[_UPTIME]),
         boot_id=texts[BOOT_ID],
     )
+
+
+def _counter(text: str) -> int:
+    """Parse a counter of the kernel, which has 64 bits. Raise ``ValueError`` for another number."""
+    if not 0 <= (found := int(text)) < 1 << 64:
+        raise ValueError(f"{text} is no counter")
+    return found
+
+
+def _uptime(text: str) -> float:
+    """Parse the seconds since the boot. Raise ``ValueError`` if they are more than 300 years."""
+    if not 0 <= (found := float(text)) < 1e10:
+        raise ValueError(f"{text} is no uptime")
+    return found
 
 
 def _life_time(text: str) -> tuple[int, ...]:

@@ -153,6 +153,6 @@ MOUNTED_AS_IN_FSTAB = Check(
     done
   done
 }}""",
-    "the file system of Docker's data is not mounted with the options of /etc/fstab; look at: "
-    "findmnt",
+    "the file system of Docker's data is not mounted with the options of /etc/fstab; deploy again, "
+    "or reboot the node (findmnt shows the options)",
 )

@@ -19,7 +19,13 @@ from chaos_engine.facts.share import CONFINED, MOST_BYTES, SECONDS, TARGET
 from chaos_engine.facts.systemd import RECORDS
 
 SCRIPT = "/usr/sbin/haproxy_start.sh"
-"""The script that runs HAProxy on the proxy."""
+"""The script that runs HAProxy on the only proxy."""
+
+SEVERAL = "/usr/sbin/haproxy_several.sh"
+"""The script that runs HAProxy on one of several proxies, and moves the API's address.
+
+Each proxy has `SCRIPT` too. The systemd unit names one of the two scripts. So the rename of the
+unit's file turns an only proxy into one of several in one step, and back."""
 
 MARK = "Written by chaos-engine"
 """A text in this package's version of `SCRIPT`. Other versions have neither this text nor the
@@ -168,9 +174,10 @@ class HaproxyServers(NodeFact["tuple[ServerState, ...] | None"]):
         if not lines:
             return None
         rows = csv.DictReader([lines[0].removeprefix("# "), *lines[1:]])
-        return tuple(
-            ServerState(row["svname"], row["status"], int(row["lastchg"] or 0)) for row in rows
-        )
+        found = [(row["svname"], row["status"], int(row["lastchg"] or 0)) for row in rows]
+        if any(seconds >> 32 for _, _, seconds in found):
+            raise ValueError("a time is no number of 32 bits")
+        return tuple(ServerState(*server) for server in found)
 
 
 ADDRESS_ANSWERS = Check(

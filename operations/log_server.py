@@ -127,5 +127,15 @@ def not_arrived(server: LogServer, token: str) -> str:
                 )
             gevent.sleep(PAUSE_SECONDS)
     except LogServerError as error:
-        return f"the log server cannot be asked whether messages arrive: {error}"
+        return f"the log server cannot be asked whether messages arrive: {error}; {_fix(server)}"
     return ""
+
+
+def _fix(server: LogServer) -> str:
+    """Return what to do if the log server cannot be asked."""
+    if server.destination:
+        return (
+            "make this work on this computer, without a question: "
+            f"ssh {server.destination} ls {server.files}"
+        )
+    return f"make this work on this computer: ls {server.files}"

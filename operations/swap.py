@@ -91,7 +91,11 @@ def disable_swap() -> Commands:
         because(*why(found, todo))
     file_plan = replace(file_plan, why=(), repairs=tuple(repairs(todo)))
     yield from files.transaction(
-        file_plan, apply=compose(todo) if todo else "", noop="no swap", force=bool(todo)
+        file_plan,
+        before=compose_notes(todo),
+        apply=compose(todo) if todo else "",
+        noop="no swap",
+        force=bool(todo),
     )
 
 
@@ -195,13 +199,29 @@ def without_swap(fstab: str) -> str:
     return "".join(MARK + line if is_swap(line) else line for line in lines)
 
 
+def compose_notes(todo: Plan) -> str:
+    """Return the shell commands that note swap and its units for undo. This is a pure function.
+
+    They are noted before files change. If the power is cut in between, the node boots without swap,
+    and the next run could not tell what was in use.
+    """
+    masks = _masks(todo)
+    lines = [_NOTE] if todo.turn_off else []
+    lines += [f"unit_was {quote(unit)}" for unit in masks]
+    lines += [f"keep {' '.join(masks.values())}"] if masks else []
+    return "\n".join(lines)
+
+
+def _masks(todo: Plan) -> dict[str, str]:
+    """Return the quoted path of each link that masks a unit, by the unit's name."""
+    return {unit: quote(f"{UNITS}/{unit}") for unit in todo.mask}
+
+
 def compose(todo: Plan) -> str:
     """Return the shell commands that turn swap off and mask its units. This is a pure function."""
+    lines = []
+    masks = _masks(todo)
     # one swapoff for each area, since `swapoff --all` does not say why it failed
-    lines = [_NOTE] if todo.turn_off else []
-    masks = {unit: quote(f"{UNITS}/{unit}") for unit in todo.mask}
-    lines += [f"unit_was {quote(unit)}" for unit in masks]
-    lines += [f"keep {' '.join(masks.values())}", "settle"] if masks else []
     for name in todo.turn_off:  # swapoff reads all swapped-out memory, which takes minutes
         lines += [f"tell {quote(f'turning off swap on {name}')}", f"swapoff -- {quote(name)}"]
     for unit, path in masks.items():

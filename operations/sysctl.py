@@ -65,7 +65,8 @@ def set_kernel_parameters(
         because(*(f"set {name} = {sysctls[name]} (it is {found[name].live})" for name in wrong))
     yield from files.transaction(
         todo,
-        apply=compose(load, sysctls),
+        before=compose_notes(load, sysctls),
+        apply=compose(sysctls),
         noop=f"{stem}'s kernel parameters: as wanted",
         force=bool(load or wrong),
         repairs=repairs,
@@ -156,14 +157,22 @@ def _file_name(setting: sysctl.BootSetting) -> bytes:
     return os.fsencode(setting.file.rpartition("/")[2])
 
 
-def compose(load: Iterable[str], sysctls: Mapping[str, str]) -> str:
-    """Return the shell script that loads modules, sets parameters and reads each value back."""
+def compose_notes(load: Iterable[str], sysctls: Iterable[str]) -> str:
+    """Return the shell script that loads modules, and notes the parameters' values for undo.
+
+    The values are noted before the file is written. If the power is cut in between, systemd sets
+    the parameters at boot, and the next run could not tell their values from the wanted ones.
+    """
     lines = [
         f"modprobe -- {quote(name)} || {{ echo {quote(name)} cannot be loaded >&2; exit 1; }}"
         for name in load
     ]
-    lines += [f"sysctl_was {quote(sysctl.slashed(name))}" for name in sysctls]
-    lines.append("settle")
+    return "\n".join([*lines, *(f"sysctl_was {quote(sysctl.slashed(name))}" for name in sysctls)])
+
+
+def compose(sysctls: Mapping[str, str]) -> str:
+    """Return the shell script that sets parameters, and reads each value back."""
+    lines = []
     for name, value in sysctls.items():
         lines += [
             f"printf '%s\\n' {quote(value)} > {quote(sysctl.path(name))}",

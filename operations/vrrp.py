@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from chaos_engine.facts.haproxy import RUN as RUN_OF_HAPROXY
-from chaos_engine.facts.haproxy import SCRIPT
+from chaos_engine.facts.haproxy import SEVERAL
 from chaos_engine.facts.observe import NodeError, Read, observe
 from chaos_engine.facts.systemd import RECORDS, checksum
 from chaos_engine.facts.text import setting
@@ -27,6 +27,11 @@ UNIT = Unit(VRRP, reads=(CONFIG,), ready=f"{PROGRAM} await")
 
 WRITTEN = (CONFIG, PROGRAM, UNIT_FILE, UNIT.record.path)
 """The paths that `run_vrrp` writes."""
+
+LEFT = (*WRITTEN, SEVERAL)
+"""The paths that `remove_vrrp` removes. keepalived calls the script `SEVERAL`, which `run_haproxy`
+writes. As long as HAProxy's container is that of one of several proxies, this script renews the
+container's address each second."""
 
 
 def reads(wanted: Iterable[File], interface: str, number: int, peers: Iterable[str]) -> list[Read]:
@@ -113,16 +118,16 @@ def check(todo: Plan) -> str:
         # /usr/bin/true, because keepalived accepts no script behind a link, and /bin is a link
         commands.append(
             'echo 0 >"$stage/down"\n'
-            f"""sed -e 's#"{SCRIPT} [a-z]*"#/usr/bin/true#' -e "s#{RUN_OF_HAPROXY}/down#"""
+            f"""sed -e 's#"{SEVERAL} [a-z]*"#/usr/bin/true#' -e "s#{RUN_OF_HAPROXY}/down#"""
             f"""$stage/down#" "$stage"{CONFIG} >"$stage/keepalived.conf"\n"""
             'keepalived --config-test --use-file "$stage/keepalived.conf"'
         )
     return "\n".join(commands)
 
 
-@converge(reads=lambda: [*files.reads(absent=WRITTEN), Read.of(RunningPeers, wanted=())])
+@converge(reads=lambda: [*files.reads(absent=LEFT), Read.of(RunningPeers, wanted=())])
 def remove_vrrp() -> Commands:
-    """Stop keepalived, and remove the files that `run_vrrp` has written.
+    """Stop keepalived, and remove the files that `run_vrrp` has written, and the script `SEVERAL`.
 
     The package keepalived stays installed.
 
@@ -131,7 +136,7 @@ def remove_vrrp() -> Commands:
     **Example:** ``remove_vrrp(name="Remove VRRP")``
     """
     _refuse_other_peers(())
-    todo, stop = files.decide_removal(VRRP, WRITTEN, why=": there is only one proxy")
+    todo, stop = files.decide_removal(VRRP, LEFT, why=": there is only one proxy")
     if stop:
         because("leave the package keepalived installed")
     yield from files.transaction(

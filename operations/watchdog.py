@@ -10,6 +10,7 @@ from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import NodeError, Read, observe, warn
 from chaos_engine.facts.systemd import Units
 from chaos_engine.facts.systemd_files import settings
+from chaos_engine.facts.text import setting
 from chaos_engine.facts.unit_traces import UNITS
 from chaos_engine.facts.watchdog import (
     DROP_IN,
@@ -119,7 +120,8 @@ def _check_free(config: str) -> None:
         raise NodeError(
             f"{busy[0]} uses the hardware watchdog, which only one program can use; either "
             f"disable {busy[0]} (systemctl disable --now {busy[0]}) and run again, or let "
-            f"{busy[0]} keep the watchdog"
+            f"{busy[0]} keep the watchdog: set {setting('watchdog_seconds')} and "
+            f"{setting('watchdog_reboot_seconds')} to 0"
         )
 
 

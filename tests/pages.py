@@ -3,7 +3,7 @@
 A comment before each block of shell commands, invisible where the page is shown, says how they are
 known to work:
 
-+ ``<!-- lab: computer -->``: `tests/acceptance/test_19_documents.py` runs them on the lab, as a
++ ``<!-- lab: computer -->``: `tests/acceptance/test_06_documents.py` runs them on the lab, as a
   computer on its LAN; with a node's name, such as ``pi5``, as a user on that node
 + ``<!-- tested: tests/torture/test_alone.py -->``: that test does the same, and costs more
 + ``<!-- not on the lab: WHY -->``: nothing runs them

@@ -60,7 +60,7 @@ class NodeFact(FactBase[T], Generic[T]):
         """
         try:
             return self.parse([])
-        except (ValueError, LookupError):
+        except (ValueError, LookupError, ArithmeticError):
             return cast(T, None)
 
     def parse(self, lines: list[str]) -> T:
@@ -68,7 +68,7 @@ class NodeFact(FactBase[T], Generic[T]):
 
         + lines: the lines that the command printed
 
-        Raises ``ValueError`` or ``LookupError`` if the lines make no sense.
+        Raises ``ValueError``, ``LookupError`` or ``ArithmeticError`` if the lines make no sense.
         """
         raise NotImplementedError
 
@@ -84,7 +84,7 @@ class NodeFact(FactBase[T], Generic[T]):
         """
         try:
             return self.parse(output)
-        except (ValueError, LookupError) as error:
+        except (ValueError, LookupError, ArithmeticError) as error:
             raise FactProcessError(f"unexpected answer: {error!r}") from error
 
 

@@ -107,7 +107,7 @@ class Read:
         fact = self.fact()
         try:
             return fact.compose(*values, **dict(self.arguments))
-        except (ValueError, LookupError) as error:
+        except (ValueError, LookupError, ArithmeticError) as error:
             return NodeError(f"{fact.name}: unexpected answer: {error!r}")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chaos_engine.facts.observe import NodeError
+from chaos_engine.facts.text import setting
 from chaos_engine.operations.engine.arguments import Folder, LogSize
 
 CONFIG = "/etc/docker/daemon.json"
@@ -32,6 +33,11 @@ _LOG_OPTS = (
     *("max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag"),
     *("mode", "max-buffer-size"),
 )
+
+
+# What Go's strconv.ParseBool reads
+_GO_TRUE = ("1", "t", "T", "TRUE", "true", "True")
+_GO_FALSE = ("0", "f", "F", "FALSE", "false", "False")
 
 
 @dataclass(frozen=True)
@@ -167,7 +173,29 @@ def contradictions(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[
             f"{CONFIG} sets cgroup-parent to {parent}, but Docker's cgroup driver is systemd, "
             "which needs a name that ends with .slice; change or remove cgroup-parent"
         )
+    found += _unusable_log_opts(config)
     return found
+
+
+def _unusable_log_opts(config: Mapping[str, Any]) -> list[str]:
+    """Return a message for each log option with which Docker starts, but no container.
+
+    Docker looks at these values only when it makes a container. Seen with Docker 26.1.5 (Debian).
+    """
+    log_opts = _value(config, "log-opts", dict)
+    compress = log_opts.get("compress", "false")
+    if compress not in _GO_TRUE + _GO_FALSE:
+        return [
+            f"{CONFIG} sets compress in log-opts to {compress!r}, with which no container starts; "
+            'write "true" or "false", or remove compress'
+        ]
+    if compress in _GO_TRUE and log_opts.get("max-file") == "1":
+        return [
+            f"{CONFIG} sets compress in log-opts, but no container starts with compress and a "
+            f"single log file; remove compress, or set {setting('docker_log_max_file')} to at "
+            "least 2"
+        ]
+    return []
 
 
 def conflicts(config: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 
 from chaos_engine.facts.containers import Container, ContainerState, Image
 from chaos_engine.facts.docker import DockerNetwork, DockerNetworks
-from chaos_engine.facts.haproxy import RUN, SCRIPT, LoadedConfig
+from chaos_engine.facts.haproxy import RUN, SCRIPT, SEVERAL, LoadedConfig
 from chaos_engine.facts.manifest import DIRECTORY, PULLING
 from chaos_engine.facts.network import AddressOwners, Interface
 from chaos_engine.facts.observe import NodeError, Read, current, observe
@@ -46,6 +46,10 @@ of its own, a power cut between two renames could leave the checksum of another 
 HAProxy would not start."""
 
 UNIT = Unit(SERVICE, reads=(SCRIPT,), ready=f"{SCRIPT} check")
+"""HAProxy's unit on the only proxy."""
+
+UNIT_OF_SEVERAL = Unit(SERVICE, reads=(SEVERAL,), ready=f"{SEVERAL} check")
+"""HAProxy's unit on one of several proxies."""
 
 BRIDGE = "bridge"
 """The name of Docker's default network. The containers of several proxies are on it."""
@@ -111,15 +115,23 @@ others() {{
 }}
 """
 
-# Removes the links of one of several proxies. While they exist, the container of an only proxy
-# cannot have its MAC address
+# Removes the links of one of several proxies as soon as its container has ended. While they exist,
+# the container of an only proxy cannot have its MAC address. They are not removed before: if the
+# script were ended then, no proxy would have the address. keepalived's check removes them too, but
+# only within a second
 _REMOVE_LINKS = f"""\
-[ ! -e /run/netns/{CONTAINER} ] || {{
+(
+  exec 9>&- </dev/null >/dev/null 2>&1
+  pid=$(cat {RUN}/pid) || pid=none
+  tries=1200
+  while [ -e "/proc/$pid" ] && [ $tries != 0 ]; do tries=$((tries - 1)); sleep 0.05; done
+  # A later run may have started another container
+  [ $tries != 0 ] && [ "$(cat {RUN}/pid || echo none)" = "$pid" ] || exit 0
   ip -n {CONTAINER} link delete dev api || :
   ip -n {CONTAINER} link delete dev drain || :
-  ip netns delete {CONTAINER}
-}}
-rm -f {RUN}/pid {RUN}/id {RUN}/owns {RUN}/draining {RUN}/peers {RUN}/down
+  ip netns delete {CONTAINER} || :
+  rm -f {RUN}/pid {RUN}/id {RUN}/owns {RUN}/draining {RUN}/peers {RUN}/down
+) &
 """
 
 
@@ -136,7 +148,7 @@ class Proxy:
       link. If the path is on the log share, `sockets` is ``None``, and `publish_copy` makes the
       link
     + several: whether there are several proxies. With several proxies, the container is on Docker's
-      default bridge, and the start script gives the IPv4 address to the container
+      default bridge, and the script `SEVERAL` gives the IPv4 address to the container
     """
 
     image: ImageName
@@ -146,6 +158,16 @@ class Proxy:
     mac: MacAddress
     sockets: AbsolutePath | None = None
     several: bool = False
+
+    @property
+    def script(self) -> AbsolutePath:
+        """Return the path of the script that runs the container."""
+        return SEVERAL if self.several else SCRIPT
+
+    @property
+    def unit(self) -> Unit:
+        """Return HAProxy's unit."""
+        return UNIT_OF_SEVERAL if self.several else UNIT
 
 
 @converge(reads=lambda image: [Read.of(Image, image=image), Read.of(Repairs)])
@@ -183,7 +205,7 @@ def reads(proxy: Proxy, wanted: Iterable[File]) -> list[Read]:
         Read.of(DockerNetworks),
         Read.of(Interface, interface=proxy.parent),
         Read.of(AddressOwners, addresses=((str(proxy.vip), CONTAINER),)),
-        *files.reads(wanted, units=[UNIT]),
+        *files.reads(wanted, units=[proxy.unit]),
     ]
 
 
@@ -223,18 +245,17 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
     config = next((file for file in wanted if file.path == f"{OWN}/{CONFIG}"), None)
     if config is None:
         raise NodeError(f"the files for HAProxy lack {OWN}/{CONFIG}; add it to `wanted`")
-    todo = files.decide(wanted, units=[UNIT])
+    todo = files.decide(wanted, units=[proxy.unit])
     found = observe(Container, container=CONTAINER)
     differs = differences(proxy, found, observe(Image, image=proxy.image))
-    todo = with_restart(todo, differs)
-    reload = UNIT not in (*todo.start, *todo.restart) and (
-        observe(LoadedConfig) != hashlib.sha256(config.data).hexdigest()
-    )
+    todo = with_restart(todo, differs, proxy.unit)
+    starts = proxy.unit in (*todo.start, *todo.restart)
+    reload = not starts and (observe(LoadedConfig) != hashlib.sha256(config.data).hexdigest())
     if differs:
         because(f"start a new container {CONTAINER}: {'; '.join(differs)}")
     if reload:
         because("reload HAProxy: it has loaded a different configuration")
-    apply = f"{SCRIPT} reload && {SCRIPT} check" if reload else ""
+    apply = f"{proxy.script} reload && {proxy.script} check" if reload else ""
     if differs and not proxy.several:
         apply = _REMOVE_LINKS
     commands = files.transaction(
@@ -246,7 +267,6 @@ def run_haproxy(proxy: Proxy, wanted: Iterable[File]) -> Commands:
         force=reload,
         makes=[proxy.sockets] if proxy.sockets else [],
     )
-    starts = UNIT in (*todo.start, *todo.restart)
     # A proxy cannot take the address while it starts its container, so the others have to be ready
     yield from one_proxy_at_a_time(commands) if proxy.several and starts else commands
 
@@ -344,7 +364,7 @@ def before(proxy: Proxy, found: ContainerState | None) -> str:
     return f"{_ONLY}others {quote(str(proxy.vip))}\n"
 
 
-def with_restart(todo: Plan, found: list[str]) -> Plan:
+def with_restart(todo: Plan, found: list[str], unit: Unit = UNIT) -> Plan:
     """Add a restart of HAProxy's unit to a plan if the container differs from the wanted state.
 
     + found: the differences, as `differences` returns them
@@ -352,22 +372,20 @@ def with_restart(todo: Plan, found: list[str]) -> Plan:
     The restart makes a new container. `decide` does not plan this restart, because it looks only at
     the unit's files.
     """
-    if found and UNIT not in (*todo.start, *todo.restart):
-        return replace(todo, restart=(*todo.restart, UNIT))
+    if found and unit not in (*todo.start, *todo.restart):
+        return replace(todo, restart=(*todo.restart, unit))
     return todo
 
 
 def check(todo: Plan, image: str) -> str:
     """Return a shell command that fails if the new files are bad, "" if no file needs a check.
 
-    HAProxy from `image` checks the configuration if the configuration or the start script is new.
-    The start script contains the image's name, so a new image is checked too.
+    HAProxy from `image` checks the configuration if the configuration or a start script is new. The
+    start scripts contain the image's name, so a new image is checked too.
     """
     written = {file.path for file in todo.write}
-    commands = []
-    if SCRIPT in written:
-        commands.append(f'sh -n "$stage"{SCRIPT}')
-    if written & {SCRIPT, f"{OWN}/{CONFIG}"}:
+    commands = [f'sh -n "$stage"{path}' for path in (SCRIPT, SEVERAL) if path in written]
+    if written & {SCRIPT, SEVERAL, f"{OWN}/{CONFIG}"}:
         folder = f'"$stage"{OWN}' if f"{OWN}/{CONFIG}" in written else quote(OWN)
         # HAProxy's user in the container is not root, and cannot read the staging folder
         commands.append(
@@ -381,6 +399,7 @@ def check(todo: Plan, image: str) -> str:
 
 
 UNDO = Undo(
-    note="the proxy is removed, so nothing answers at the address of the Kubernetes API",
+    note="this node is no longer a proxy; if it was the only one, nothing answers at the address "
+    "of the Kubernetes API",
     last=f"rm -rf -- {RUN} {RUN}.check",
 )

@@ -63,11 +63,16 @@ def quiet_kubelet() -> Commands:
     unit = observe(Units, units=(("kubelet.service", ()),))["kubelet.service"]
     ready = observe(Joined) or KUBELET_CONFIG in observe(Files, paths=(KUBELET_CONFIG,))
     loops = restarts_in_vain(unit.active, ready)
-    apply = "unit_was kubelet.service; settle; systemctl stop kubelet.service" if loops else ""
     if loops:
         because("stop kubelet.service: it keeps failing, because it has no configuration")
     todo = files.decide([_QUIET], units=[_QUIET_UNIT])
-    yield from files.transaction(todo, apply=apply, force=loops, noop="kubelet is quiet")
+    yield from files.transaction(
+        todo,
+        before="unit_was kubelet.service" if loops else "",
+        apply="systemctl stop kubelet.service" if loops else "",
+        force=loops,
+        noop="kubelet is quiet",
+    )
 
 
 def restarts_in_vain(active: str, ready: bool) -> bool:

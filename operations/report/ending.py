@@ -89,7 +89,9 @@ class Ending(BaseStateCallback):
             report = write(self, names, Path(state.cwd or "."), round(time.time()))
         except OSError as error:
             path = error.filename or self.folder
-            logger.error(f"the report could not be written: {path}: {error.strerror}")
+            logger.error(
+                f"the report could not be written: {path}: {error.strerror}; fix that and run again"
+            )
             # pyinfra has chosen its exit code already. gevent raises this SystemExit in the main
             # greenlet in place of pyinfra's own. If a host has failed, the exit code is 1 anyway
             if not state.failed_hosts:

@@ -16,6 +16,9 @@ from chaos_engine.operations.report.wear import Sample
 NAME = "history.jsonl"
 """The file's name in the folder of the report."""
 
+LATEST = 253_402_300_799
+"""The end of the year 9999, in seconds since 1970. Python has no later dates."""
+
 
 def read(path: Path) -> tuple[dict[str, list[Sample]], list[str]]:
     """Return each node's samples, by the node's name, and a warning for each damaged line.
@@ -39,7 +42,7 @@ def read(path: Path) -> tuple[dict[str, list[Sample]], list[str]]:
         try:
             found = parse(line)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            why = str(error).partition(" (char")[0]
+            why = str(error).partition(" (char")[0][:200]
             warnings.append(
                 f"{path}, line {number} is damaged, so this report does not use it: {why}. The "
                 "line stays in the file"
@@ -58,6 +61,8 @@ def parse(line: bytes) -> dict[str, Sample]:
     """
     found = json.loads(line)
     time = _number(found["time"])
+    if time > LATEST:
+        raise ValueError(f"{time!r} is no time")
     return {
         str(name): Sample(
             time=int(time),

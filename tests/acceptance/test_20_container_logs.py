@@ -6,31 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.cluster.spared_card import ADD, CHATTY, CHATTY_RUNS, ENTRY, SETTINGS, VM
 from tests.cluster.virtual_cluster import Cluster, wait_for
 
 DEPLOY = "chaos_engine.deploys.container_logs"
 UNDO = ("chaos_engine.deploys.undo", "--data", "chaos_undo=container_logs")
 MOUNT = "Container logs | Mount the disk of Docker's data with options that reduce writes"
 LATER = "Container logs | Write data later"
-SETTINGS = {
-    "container_logs_noatime": "true",
-    "container_logs_lazytime": "true",
-    "container_logs_commit": "600",
-    # hardly later than the kernel's own 35 s
-    "container_logs_writeback": "42",
-}
 DATA = tuple(word for key, value in SETTINGS.items() for word in ("--data", f"chaos_{key}={value}"))
-
-# As on a Raspberry Pi's card; the image's fstab has no entry for the root. There is no `discard`:
-# after a power cut of the lab ext4 discards blocks although it was not committed that they are free
-ENTRY = "/dev/mmcblk0p2\t/\text4\terrors=remount-ro\t0 1"
-ADD = f"""
-set -eu
-cp -a /etc/fstab /root/fstab
-printf '%s\\n' '{ENTRY}' >>/etc/fstab
-systemctl daemon-reload
-mount -o remount /
-"""
 
 REMOVE = """
 set -eu
@@ -42,28 +25,7 @@ for name in dirty_expire_centisecs dirty_writeback_centisecs; do
 done
 """
 
-# The nodes share the kernel of this computer, whose parameters outside of net they cannot set. So
-# the node gets files of its own in their place, which end with its boot
-VM = """
-for name in dirty_expire_centisecs dirty_writeback_centisecs; do
-  mountpoint -q /proc/sys/vm/$name && continue
-  cat /proc/sys/vm/$name >/run/$name
-  mount --bind /run/$name /proc/sys/vm/$name
-done
-"""
-
-
 LOGS = "/var/lib/docker/containers"
-# An image of the node's own shell: there is no registry to pull from. The container writes until it
-# is removed. That it was started is on the card only with the next synchronisation
-CHATTY = """
-set -eu
-docker image inspect seen >/dev/null 2>&1 ||
-  tar -chf - /bin/sh $(ldd /bin/sh | grep -o '/[^ ]*') | docker import - seen >/dev/null
-docker run -d --name chatty --restart always seen /bin/sh -c '
-  while :; do echo "a line of a container that writes much"; done' >/dev/null
-sync -f /
-"""
 EMPTY = f"find / -xdev -path {LOGS} -prune -o -type f -size 0 -print | sort"
 
 
@@ -148,10 +110,9 @@ def test_a_power_cut_amid_rotation_costs_lines_and_nothing_else(
         deployed.power(node, "on")
         deployed.await_shares(node)
 
-        running = "docker inspect --format '{{.State.Running}}' chatty"
-        wait_for("the container", lambda: deployed.exec(node, running, ok=False) == "true", 60)
+        wait_for("the container", lambda: deployed.exec(node, CHATTY_RUNS, ok=False) == "true", 60)
         assert set(deployed.exec(node, EMPTY).split("\n")) <= empty
         deployed.exec(node, "dpkg --audit && docker logs --tail 1 chatty")
         assert {"noatime", "lazytime", "commit=600"} <= options(deployed, node)
     finally:
-        deployed.exec(node, "docker rm -f chatty", ok=False)
+        deployed.exec(node, "docker rm -f chatty; docker image rm chatty", ok=False)

@@ -30,7 +30,7 @@ _VIP = API.partition(":")[0]
 _ADMIN = "/run/chaos-engine/haproxy/socket/admin.sock"
 _STANDS_BY = (
     "systemctl is-active --quiet docker_haproxy.service haproxy_vrrp.service && "
-    'test "$(cat /run/chaos-engine/haproxy/down)" = 0 && haproxy_start.sh alive && '
+    'test "$(cat /run/chaos-engine/haproxy/down)" = 0 && haproxy_several.sh alive && '
     f"echo show stat | nc -NU {_ADMIN}"
 )
 

@@ -7,9 +7,10 @@ first in the node's PATH. It waits at the chosen call, then runs the real progra
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -62,6 +63,17 @@ class Stopped:
 
 
 @dataclass(frozen=True)
+class Met:
+    """The run is killed as soon as a shell command succeeds on the node.
+
+    + fate: what happens to the remote command, as for `Stopped`
+    """
+
+    condition: str
+    fate: Literal["goes on", "KILL"]
+
+
+@dataclass(frozen=True)
 class PowerCut:
     """The node loses its power when a program is about to be called."""
 
@@ -76,8 +88,14 @@ class PowerCutInReboot:
     moment: Literal["down", "up"]
 
 
-Point = Killed | Stopped | PowerCut | PowerCutInReboot
+Point = Killed | Stopped | Met | PowerCut | PowerCutInReboot
 
+
+_END_SESSIONS = (
+    "systemctl list-units --plain --no-legend 'session-*.scope' | "
+    "while read -r scope _; do systemctl kill --signal=KILL $scope; done"
+)
+"""Kills all processes of all ssh sessions of a node. Tests have no other ones than pyinfra's."""
 
 # The node has got the command to reboot before the run is killed
 _REBOOTING = (
@@ -88,10 +106,14 @@ _REBOOTING = (
 
 
 class Victim:
-    """A node whose deploy is interrupted again and again."""
+    """A node whose deploy is interrupted again and again.
 
-    def __init__(self, cluster: Cluster, name: str) -> None:
+    + run: pyinfra's arguments after the inventory, by default a deploy of this node alone
+    """
+
+    def __init__(self, cluster: Cluster, name: str, run: Iterable[str] = ()) -> None:
         self.cluster, self.name = cluster, name
+        self.run = (*run,) or ("deploy.py", "--limit", name)
         self._numbers = count()
         self._held: Path | None = None
 
@@ -118,6 +140,13 @@ class Victim:
                 assert run.returncode == -9, f"{point} was not reached:\n{output}"
         elif isinstance(point, PowerCutInReboot):
             self._cut_in_reboot(point.moment)
+        elif isinstance(point, Met):
+            with self._run() as run:
+                condition = f"({point.condition}) >/dev/null 2>&1 && echo yes"
+                self._reach(run, point, lambda: self.cluster.exec(self.name, condition, ok=False))
+                run.kill()
+                if point.fate == "KILL":
+                    self.cluster.exec(self.name, _END_SESSIONS)
         else:
             with self._stop(point.program, point.words) as stop, self._run() as run:
                 self._reach(run, point, (stop / "reached").exists)
@@ -144,11 +173,12 @@ class Victim:
     @contextmanager
     def _run(self, *moment: str) -> Iterator[subprocess.Popen[str]]:
         """Begin a deploy of this node. Kill it at the end if it still runs."""
-        words = ["-m", "tests.cluster.killed", *moment] if moment else ["-m", "pyinfra"]
+        killed = ["-m", "tests.cluster.killed", self.name, *moment]
         run = subprocess.Popen(
-            [LAB, "--name", self.cluster.name, "run", "--", sys.executable, *words, "inventory.py",
-             "deploy.py", "-y", "--limit", self.name],
-            cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            [LAB, "--name", self.cluster.name, "run", "--", sys.executable,
+             *(killed if moment else ["-m", "pyinfra"]), self.cluster.inventory, "-y", *self.run],
+            cwd=CHECKOUT, env=self.cluster.environment,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         try:
@@ -167,6 +197,7 @@ class Victim:
         """Make the node stop where it calls a program. Yield the folder where it reports that."""
         number = next(self._numbers)
         stop = self.root / _STOPS / str(number)
+        shutil.rmtree(stop, ignore_errors=True)  # another victim may have left it on the same node
         (stop / "armed").mkdir(parents=True)
         (stop / "words").write_text(words + "\n")
         (stop / "program").write_text(program)
@@ -190,8 +221,10 @@ class Victim:
             for file in (self.root / "usr/local/sbin" / program, self.root / _APT):
                 file.unlink(missing_ok=True)
 
-    def _reach(self, run: subprocess.Popen[str], what: object, reached: Callable[[], bool]) -> None:
-        wait_for(str(what), lambda: reached() or run.poll() is not None, 600)
+    def _reach(
+        self, run: subprocess.Popen[str], what: object, reached: Callable[[], object]
+    ) -> None:
+        wait_for(str(what), lambda: reached() or run.poll() is not None, 600, pause=0.02)
         if run.poll() is not None and not reached():
             raise AssertionError(f"{what} was not reached:\n{run.communicate()[0]}")
 

@@ -1,6 +1,6 @@
-"""Run pyinfra, and kill it at a chosen moment of a chosen operation, as by ``kill -9``.
+"""Run pyinfra, and kill it at a chosen moment of an operation on a host, as by ``kill -9``.
 
-python -m tests.cluster.killed 'Run Docker' half inventory.py deploy.py -y --limit pi1
+python -m tests.cluster.killed pi1 'Run Docker' half inventory.py deploy.py -y --limit pi1
 
 The moments belong to the operation's first command that is no read: *before* it is sent; when it is
 *sent*, but nothing of its standard input; when *half* of that is sent; *after* it has ended. A run
@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from typing import Any
 
 from pyinfra.connectors import ssh
@@ -25,8 +26,18 @@ _run = SSHConnector.run_shell_command
 class _Killer:
     """Kills this process at the chosen moment."""
 
-    def __init__(self, operation: str, moment: str) -> None:
-        self.operation, self.moment, self.near = operation, moment, False
+    def __init__(self, host: str, operation: str, moment: str) -> None:
+        self.host, self.operation, self.moment = host, operation, moment
+        self._near = threading.local()
+
+    @property
+    def near(self) -> bool:
+        """Tell whether this thread's command is one of the operation on the host."""
+        return bool(getattr(self._near, "now", False))
+
+    @near.setter
+    def near(self, now: bool) -> None:
+        self._near.now = now
 
     def now(self, *moments: str) -> None:
         """Kill this process if one of these moments, which are now, is the chosen one."""
@@ -38,6 +49,7 @@ class _Killer:
         running = connector.host.executing_op_hash
         names = connector.state.op_meta[running].names if running else ()
         wanted = any(name.rpartition(" | ")[2] == self.operation for name in names)
+        wanted = wanted and connector.host.name == self.host
         self.near = wanted and not command.get_raw_value().startswith("sh -s")
         self.now("before")
         answer = _run(connector, command, *rest, **keywords)
@@ -60,7 +72,7 @@ class _Killer:
 
 
 if __name__ == "__main__":
-    killer = _Killer(sys.argv.pop(1), sys.argv.pop(1))
+    killer = _Killer(sys.argv.pop(1), sys.argv.pop(1), sys.argv.pop(1))
     SSHConnector.run_shell_command = (  # type: ignore[method-assign]
         lambda self, command, *rest, **keywords: killer.run(self, command, *rest, **keywords)
     )

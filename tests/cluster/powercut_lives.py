@@ -16,7 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from tests.cluster import operations
+from chaos_engine.facts.container_output import CONFIG as OUTPUT
+from chaos_engine.facts.container_output import UNIT as OUTPUT_UNIT
+from chaos_engine.facts.container_output import UNIT_FILE as OUTPUT_UNIT_FILE
+from chaos_engine.operations.container_output import NAMES as OUTPUT_NAMES
+from chaos_engine.operations.quiet import APT_CONF, MAN_TRIGGER, TIMESYNCD_CONF
+from tests.cluster import operations, spared_card
 from tests.cluster.interrupted_deploy import make_fresh
 from tests.cluster.node_state import AFTER_UNDO, LEFTOVERS, State, differences, take
 from tests.cluster.powercut import (
@@ -55,6 +60,11 @@ class Step:
     data: tuple[str, ...] = ()
     operations: tuple[str, ...] = ()
     """Operations that take long: the run may also be cut at any time in them."""
+    chatty: bool = False
+    """Whether a container that writes much runs when the power is cut. No package changes then, so
+    no file may be empty after the cut."""
+    undoes: str = ""
+    """The concerns that are undone; "" for all. Used for an undo only."""
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -63,6 +73,10 @@ class Step:
     @property
     def is_undo(self) -> bool:
         return self.entry == UNDO
+
+    @property
+    def undoes_all(self) -> bool:
+        return self.is_undo and not self.undoes
 
 
 _SLOW = (operations.GLUSTER, operations.DOCKER, operations.PACKAGES, operations.KUBERNETES)
@@ -235,9 +249,126 @@ BEGIN_UNDO = Step(
     operations=("Undo Docker", "Undo Kubernetes", "Undo Packages", "Undo Log share"),
 )
 
+_SYSCTL = "/etc/sysctl.d/99-container-logs.conf"
+_MOUNT = "Mount the disk of Docker's data with options that reduce writes"
+_REMOUNT = "^mount -o remount,"
+_ELSEWHERE = "/srv/docker"
+_SPARED = {
+    **spared_card.SETTINGS,
+    "quiet_apt_timers": "off",
+    "quiet_apt_cache": "true",
+    "quiet_man_db": "true",
+    "quiet_clock": "true",
+    "quiet_coredumps": "true",
+    "docker_log_max_size": "64k",
+    "docker_log_max_file": "3",
+    "log_containers": "true",
+    "log_protocol": "tcp",
+}
+SPARE = Step(
+    "card spared of container logs and other writers",
+    (
+        Replaced("/etc/fstab"),
+        Replaced("/etc/fstab", 0.1),
+        Replaced("/etc/docker/daemon.json"),
+        Replaced(_SYSCTL),
+        Replaced(OUTPUT),
+        Replaced(APT_CONF),
+        Replaced(MAN_TRIGGER),
+        Replaced(MANIFEST),
+        Runs(_REMOUNT),
+        HasRun(_REMOUNT),
+        Runs("systemctl .*restart.*docker"),
+        Runs("systemctl .*disable.*timer"),
+        Operation(operations.DOCKER, 1.0),
+        Operation(_MOUNT, 0.1),
+        Operation("Write data later", 0.1),
+        Operation("Quieten other writers", 0.3),
+        Over(),
+    ),
+    data=_data(**_SPARED),
+    chatty=True,
+)
+ELSEWHERE = Step(
+    "Docker's data elsewhere",
+    (
+        Replaced("/etc/docker/daemon.json"),
+        Replaced("/etc/systemd/system/docker.service.d/60-chaos-engine-data-root.conf"),
+        Runs("systemctl .*restart.*docker"),
+        Runs("^/usr/sbin/dockerd", 0.3),
+        Operation(operations.DOCKER, 1.0),
+        Over(),
+    ),
+    data=_data(**_SPARED, docker_data_root=_ELSEWHERE),
+    chatty=True,
+)
+HOME = replace(
+    ELSEWHERE,
+    name="Docker's data back",
+    points=(*ELSEWHERE.points, Replaced(OUTPUT)),
+    data=_data(**_SPARED, docker_data_root="/var/lib/docker"),
+)
+UNSPARE = Step(
+    "undo of container logs and quiet",
+    (
+        Replaced("/etc/fstab"),
+        Replaced("/etc/fstab", 0.1),
+        Replaced(_SYSCTL),
+        Replaced(APT_CONF),
+        Replaced(TIMESYNCD_CONF),
+        Replaced(MANIFEST),
+        Replaced(MANIFEST, 0.5),
+        Runs(_REMOUNT),
+        HasRun(_REMOUNT),
+        Runs("systemctl .*daemon-reload"),
+        Runs("systemctl .*enable.*timer"),
+        Operation("Undo Container logs"),
+        Operation("Undo Container logs", 0.1),
+        Operation("Undo Other writers", 0.3),
+        Over(),
+    ),
+    entry=UNDO,
+    data=_data(undo="container_logs,quiet"),
+    chatty=True,
+    undoes="container_logs,quiet",
+)
+KEPT = Step(
+    "container output kept on the node again",
+    (
+        Replaced(OUTPUT),
+        Replaced(OUTPUT_UNIT_FILE),
+        Replaced("/etc/docker/daemon.json"),
+        Runs("systemctl .*restart.*docker"),
+        Operation(operations.DOCKER, 1.0),
+        Over(),
+    ),
+    chatty=True,
+)
+UNDO_SPARED = replace(
+    BEGIN_UNDO,
+    name="undo of all, with the card spared",
+    points=(
+        Replaced("/etc/fstab"),
+        Replaced("/etc/docker/daemon.json"),
+        Replaced(_SYSCTL),
+        Replaced(OUTPUT_UNIT_FILE),
+        Replaced(MANIFEST),
+        Runs(_REMOUNT),
+        Runs("dpkg .*--(remove|purge)", 0.5),
+        _unpacks("snapd"),
+        Operation("Undo Container logs", 0.1),
+        Operation("Undo Docker", 1.0),
+        Operation("Undo Logs", 0.3),
+        Over(),
+    ),
+    operations=(),
+)
+
 WORKER = (FIRST, CHANGE, VERSION, BACK, REBOOT, BEGIN_UNDO, AGAIN, BEGIN_UNDO)
 PROXY = (PULLS, IMAGE, CONTROLLERS, BACK, REBOOT, BEGIN_UNDO, PULLS, BEGIN_UNDO)
 """The steps of the proxy's life, in order; `WORKER` has those of a worker."""
+SPARED = (FIRST, SPARE, UNSPARE, KEPT, SPARE, ELSEWHERE, HOME, VERSION, UNDO_SPARED)
+"""The steps of a worker whose card is spared."""
 
 
 @dataclass(frozen=True)
@@ -283,6 +414,23 @@ _AUDIT = (
     "dpkg --audit; dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' | "
     "grep -vE '^([ihr][ic]|[a-z]n) ' || :"
 )
+_STAYS = (
+    re.escape(_ELSEWHERE),
+    r"/etc/docker/daemon\.json$",
+    "/etc/systemd/system/docker.service.d/60-chaos-engine-data-root",
+    re.escape(OUTPUT),
+    re.escape(OUTPUT_NAMES),
+    rf"/etc/systemd/system/(.*/)?{re.escape(OUTPUT_UNIT)}",
+    "/etc/rsyslog.d/10-all.conf$",
+    "/var/lib/chaos-engine/",
+)
+"""Paths that `UNSPARE` leaves, because they belong to other concerns that `SPARE` changes."""
+_MAY_BE_EMPTY = re.compile(
+    # What containers print, and what Docker writes anew when it starts them
+    rf"({_ELSEWHERE}|/var/lib/docker)/containers/|"
+    # These are marks, which have no content
+    rf"/var/lib/chaos-engine/unfinished\.[a-z_]+$|(/var/lib/chaos-engine/originals)?{MAN_TRIGGER}$"
+)
 _BOOTED = "systemctl is-system-running --wait || true"
 _VERIFY = "dpkg --verify || :"
 _GONE = ("/etc/apparmor.d/disable",)
@@ -312,16 +460,20 @@ class Life:
     _fresh: State = field(default_factory=dict)
     _verified: frozenset[str] = frozenset()
     _empty: frozenset[str] = frozenset()
+    _look: dict[str, str] = field(default_factory=dict)
+    _unspared: dict[str, str] = field(default_factory=dict)
+    """The checksums of files before the card was spared."""
 
     def live(self, cuts: Iterable[Cut]) -> None:
         """Go through all cuts. Make the node fresh after a cut that it did not survive."""
         self._begin()
-        deployed = True
+        deployed = False
         for cut in cuts:
             if not deployed and cut.step.name not in (FIRST.name, PULLS.name, AGAIN.name):
                 self._deploy()
-            deployed = self._survives(cut)
-            if not deployed:
+            survived = self._survives(cut)
+            deployed = survived and not cut.step.undoes_all
+            if not survived:
                 self._begin()
 
     def _begin(self) -> None:
@@ -329,7 +481,11 @@ class Life:
         make_fresh(self.cluster, self.node)
         # Every real node has it. Docker would install it, and Debian does not let it be removed
         self._exec("apt-get -q update && apt-get install -q -y --no-install-recommends e2fsprogs")
+        self._unspared = {}
+        self._exec(spared_card.ADD)
         self._fresh = self._settled()
+        spared_card.ready_kernel(self.cluster, self.node)
+        self._look = spared_card.look(self.cluster, self.node)
         self._verified = frozenset(self._exec(_VERIFY).splitlines())
         self._empty = frozenset(self._exec(_EMPTY_FILES).splitlines())
         self._exec("sync -f / /boot/firmware")
@@ -359,8 +515,21 @@ class Life:
         problems: list[str] = []
         reached = False
         try:
+            spared_card.ready_kernel(self.cluster, self.node)
+            root = spared_card.start_chatty(self.cluster, self.node) if cut.step.chatty else ""
+            empty = self._empty_files()
             before, ours = self._files()
+            if cut.step is SPARE:
+                self._unspared = before
             reached = cut_short(self.cluster, self.node, cut.point, *cut.step.command)
+            self.cluster.power(self.node, "on")
+            login = self.cluster.run("ssh", self.node, _BOOTED, ok=False)
+            if login.status:
+                problems.append(f"ssh after the cut: {login.text}")
+            spared_card.ready_kernel(self.cluster, self.node)
+            if cut.step.chatty:
+                problems += spared_card.problems_after_boot(self.cluster, self.node, root)
+                problems += [f"{path} is EMPTY" for path in self._empty_files() - empty]
             self._recover(cut, before, ours, problems)
         except (AssertionError, LabError, OSError, subprocess.TimeoutExpired) as error:
             problems.append(f"then: {error}")
@@ -383,11 +552,7 @@ class Life:
     def _recover(
         self, cut: Cut, before: Mapping[str, str], ours: set[str], problems: list[str]
     ) -> None:
-        """Switch the node on again, run pyinfra twice, and add to PROBLEMS what is wrong."""
-        self.cluster.power(self.node, "on")
-        login = self.cluster.run("ssh", self.node, _BOOTED, ok=False)
-        if login.status:
-            problems.append(f"ssh after the cut: {login.text}")
+        """Run pyinfra twice on the node, which is on again, and add to PROBLEMS what is wrong."""
         after, noted = self._files()
         failed = self._run(cut.step.command)
         if failed:
@@ -411,6 +576,8 @@ class Life:
         if not cut.step.is_undo:
             problems += self._proxy(cut)
         else:
+            problems += self._not_restored(cut.step, end)
+        if cut.step.undoes_all:
             problems += self._undone()
 
     def _evidence(self) -> list[str]:
@@ -460,10 +627,38 @@ class Life:
             return [f"{error}; its log: {log}"]
         return []
 
+    def _empty_files(self) -> set[str]:
+        """Return the paths of all empty files, but for those that may be empty."""
+        paths = self._exec(_EMPTY_FILES).splitlines()
+        return {path for path in paths if not _MAY_BE_EMPTY.match(path)}
+
+    def _not_restored(self, step: Step, end: Mapping[str, str]) -> list[str]:
+        """Return how mounts, the kernel and timers differ from the fresh node, after an undo.
+
+        After an undo of some concerns, also return which files differ from before them.
+
+        + end: checksums of the files now, by path
+        """
+        now = spared_card.look(self.cluster, self.node)
+        wrong = [
+            f"{name} is {now.get(name)} after undo, and was {was}"
+            for name, was in self._look.items()
+            if now.get(name) != was
+        ]
+        if step.undoes and self._unspared:
+            wrong += [
+                f"{path} is not as it was before: {_content(end.get(path, ''))}"
+                for path in sorted({*self._unspared, *end})
+                if self._unspared.get(path) != end.get(path)
+                and not any(re.match(one, path) for one in _STAYS)
+            ]
+        return wrong
+
     def _undone(self) -> list[str]:
         """Reboot the node after an undo, and return how it differs from the fresh node."""
         self.cluster.power(self.node, "cycle")
-        left = differences(self._fresh, self._settled(), AFTER_UNDO[self.suite])
+        known = (*AFTER_UNDO[self.suite], rf"(files|contents) {_ELSEWHERE}(/|:)")
+        left = differences(self._fresh, self._settled(), known)
         return [f"not as it was, after undo: {_first_lines(chr(10).join(left))}"] if left else []
 
 

@@ -69,7 +69,7 @@ class Cluster:
         done = subprocess.run(
             command,
             cwd=CHECKOUT,
-            env=self._environment,
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -82,7 +82,8 @@ class Cluster:
         return result
 
     @property
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """Return the environment of this computer's programs."""
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         proxies = {"PROXIES": ",".join(self.proxies)} if self.proxies else {}
         return {**os.environ, "PATH": path, **proxies}
@@ -97,7 +98,7 @@ class Cluster:
         return subprocess.Popen(
             (str(LAB), "--name", self.name, *arguments),
             cwd=CHECKOUT,
-            env=self._environment,
+            env=self.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -280,7 +281,9 @@ def limits(nodes: Iterable[str]) -> list[str]:
     return [word for node in nodes for word in ("--limit", node)]
 
 
-def wait_for(what: str, condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_for(
+    what: str, condition: Callable[[], object], seconds: float = 60, *, pause: float = 0.3
+) -> None:
     """Wait until `condition` is true. An ``AssertionError`` in it means: not yet."""
     deadline = time.monotonic() + seconds
     problem: object = None
@@ -290,5 +293,5 @@ def wait_for(what: str, condition: Callable[[], object], seconds: float = 60) ->
                 return
         except AssertionError as error:
             problem = error
-        time.sleep(0.3)
+        time.sleep(pause)
     raise AssertionError(f"{what}: not within {seconds:.0f} s{f' ({problem})' if problem else ''}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -68,6 +70,19 @@ def test_an_address_that_nobody_renews_goes(two: Lan) -> None:
     wait(lambda: bool(one.address()))
     time.sleep(4)
     assert two.who() == "p1"
+
+
+def test_an_owner_whose_haproxy_is_slow_keeps_the_address_until_another_has_it(two: Lan) -> None:
+    one, other = two.proxies
+    one.elect()
+    assert one.container
+    one.container.send_signal(signal.SIGSTOP)
+    assert one.call("alive") == 1
+    time.sleep(4)
+    assert one.address()
+    other.elect()
+    wait(lambda: not one.address())
+    one.container.send_signal(signal.SIGCONT)
 
 
 def test_a_standby_is_asked_without_a_change(two: Lan) -> None:
@@ -146,6 +161,25 @@ def test_an_owner_that_gets_the_address_back_answers_again(two: Lan) -> None:
     assert who_is_asked_anew(two) == "p1"
 
 
+def test_a_client_on_the_new_owner_waits_for_nothing(two: Lan) -> None:
+    """Its frames reach the new owner's link at once, and the switch has no part in it."""
+    one, other = two.proxies
+    ip = shutil.which("ip")
+    slowly = f'while read -r line; do echo "$line" | {ip} "$@" || exit; sleep 0.05; done'
+    other.program("ip", f'case "$*" in *-batch*) {slowly} ;; *) exec {ip} "$@" ;; esac')
+    assert other.call("hairpin") == 0
+    one.elect()
+    with replace(two, client=other.node).asking(3) as answers:
+        leaving = threading.Thread(target=one.call, args=("hand-over",))
+        leaving.start()
+        wait(lambda: (one.root / "run/down").read_text() == "50\n")
+        other.elect()
+        one.dismiss()
+        leaving.join()
+    assert answers[-1][0] == "p2"
+    assert max(took for _, _, took in answers) < 1
+
+
 def who_is_asked_anew(two: Lan) -> str:
     """Return the proxy that answers the client after it has asked by ARP."""
     run("ip", "neighbour", "flush", "dev", "eth0", namespace=two.client)
@@ -171,3 +205,36 @@ def test_a_new_container_of_the_owner_gets_the_address(two: Lan) -> None:
     one.start()
     assert two.who() == "p1"
     assert (one.root / "run/down").read_text() == "0\n"
+
+
+def test_a_node_without_an_address_gives_the_api_address_up(two: Lan) -> None:
+    """Its adverts do not arrive, so the other proxy becomes the owner. keepalived goes on."""
+    one, other = two.proxies
+    one.elect()
+    run("ip", "address", "flush", "dev", "eth0", namespace=one.node)
+    other.elect()
+    wait(lambda: not one.up())
+    assert (two.who(), who_is_asked_anew(two)) == ("p2", "p2")
+
+
+def test_a_container_whose_namespace_has_no_name_any_more_is_started_anew(two: Lan) -> None:
+    """People delete all names after CNI plugins."""
+    one, _ = two.proxies
+    one.program("docker", f'echo "$*" >>{one.root}/asked')
+    one.elect()
+    run("ip", "netns", "delete", f"{one.node}c")
+    assert one.call("alive") == 1
+    assert "kill lb-haproxy" in (one.root / "asked").read_text()
+
+
+def test_a_container_that_has_lost_its_links_is_started_anew(two: Lan) -> None:
+    """The kernel removes macvlan links together with a network adapter that is reset."""
+    one, _ = two.proxies
+    one.program("docker", f'echo "$*" >>{one.root}/asked')
+    assert one.call("alive") == 0
+    run("ip", "link", "delete", "eth0", namespace=one.node)
+    assert one.call("alive") == 1
+    assert not (one.root / "asked").exists(), "a new container could not have links yet"
+    run("ip", "link", "add", "eth0", "type", "bridge", namespace=one.node)
+    assert one.call("alive") == 1
+    assert "kill lb-haproxy" in (one.root / "asked").read_text()

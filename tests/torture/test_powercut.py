@@ -6,12 +6,12 @@ import os
 
 import pytest
 
-from tests.cluster.powercut_lives import PROXY, WORKER, Life, choose, live_at_once
+from tests.cluster.powercut_lives import PROXY, SPARED, WORKER, Life, choose, live_at_once
 from tests.cluster.virtual_cluster import own_lab
 from tests.lab.plan import SUITES
 
 SEED = os.environ.get("POWERCUT_SEED") or "1"
-NODES = {"pi1": WORKER, "pi4": WORKER, "pi5": PROXY, "pi7": WORKER}
+NODES = {"pi1": WORKER, "pi4": WORKER, "pi5": PROXY, "pi7": SPARED}
 
 
 @pytest.mark.parametrize("suite", SUITES)

@@ -1994,7 +1994,8 @@ NODES = [
     node(
         "watchdog.service uses the hardware watchdog, which only one program can use; either "
         "disable watchdog.service (systemctl disable --now watchdog.service) and run again, or let "
-        "watchdog.service keep the watchdog",
+        "watchdog.service keep the watchdog: set chaos_watchdog_seconds and "
+        "chaos_watchdog_reboot_seconds to 0",
         {Units: running("watchdog.service")},
         settings=WATCHDOG,
     ),

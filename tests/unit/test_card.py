@@ -128,6 +128,12 @@ def test_texts_of_unknown_form_are_an_error() -> None:
         parse_card(texts | {"/sys/block/mmcblk0/size": "many"}, "mmcblk0")
     with pytest.raises(LookupError):
         parse_card(texts | {"/sys/block/mmcblk0/stat": "1 2 3"}, "mmcblk0")
+    for uptime in ("nan", "inf", "-1", "1e12"):
+        with pytest.raises(ValueError, match="uptime"):
+            parse_card(texts | {"/proc/uptime": uptime}, "mmcblk0")
+    for size in (-1, 1 << 64):
+        with pytest.raises(ValueError, match="counter"):
+            parse_card(texts | {"/sys/block/mmcblk0/size": str(size)}, "mmcblk0")
 
 
 def test_the_whole_device_of_a_partition_is_found() -> None:

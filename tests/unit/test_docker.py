@@ -334,6 +334,10 @@ SNAPSHOTTER = {"features": {"containerd-snapshotter": True}}
         ({"cgroup-parent": "/docker"}, {}, "a name that ends with .slice"),
         ({"cgroup-parent": ".slice"}, {}, "a name that ends with .slice"),
         ({"cgroup-parent": "docker.slice"}, {}, ""),
+        ({"log-opts": {"compress": "t", "max-file": "1"}}, {}, "compress and a single log file"),
+        ({"log-opts": {"compress": "false", "max-file": "1"}}, {}, ""),
+        ({"log-opts": {"compress": "true", "max-file": "2"}}, {}, ""),
+        ({"log-opts": {"compress": "yes", "max-file": "2"}}, {}, "compress in log-opts to 'yes'"),
         ({}, {"--userns-remap": DEFAULTS}, f"{DEFAULTS} sets userns-remap"),
     ],
 )

@@ -13,11 +13,18 @@ from typing import Any
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
-from chaos_engine.deploys.haproxy import API_PORT, HaproxySettings, peers, start_script
+from chaos_engine.deploys.haproxy import (
+    API_PORT,
+    HaproxySettings,
+    haproxy_files,
+    peers,
+    start_script,
+)
 from chaos_engine.deploys.proxy_group import ProxyNode
 from chaos_engine.facts.containers import Container, ContainerState, Image
 from chaos_engine.facts.docker import DockerNetwork
 from chaos_engine.facts.haproxy import RUN, SCRIPT, HaproxyServers, ServerState
+from chaos_engine.facts.haproxy import SEVERAL as SEVERAL_SCRIPT
 from chaos_engine.facts.macvlan import MacvlanLink
 from chaos_engine.facts.network import InterfaceState
 from chaos_engine.facts.share import confined
@@ -25,9 +32,12 @@ from chaos_engine.operations.engine.shell import NOTES, PRELUDE
 from chaos_engine.operations.files import File, Plan
 from chaos_engine.operations.haproxy.container import (
     _PULL,
+    _REMOVE_LINKS,
     CHECKSUM,
     OWN,
     UNIT,
+    UNIT_FILE,
+    UNIT_OF_SEVERAL,
     Proxy,
     address_conflict,
     before,
@@ -233,6 +243,8 @@ def test_a_container_that_differs_is_made_anew_once() -> None:
     assert with_restart(Plan(), ["it does not run"]).restart == (UNIT,)
     assert with_restart(Plan(start=(UNIT,)), ["it does not run"]) == Plan(start=(UNIT,))
     assert with_restart(Plan(), []) == Plan()
+    several = with_restart(Plan(), ["it does not run"], UNIT_OF_SEVERAL).restart
+    assert several == (UNIT_OF_SEVERAL,)
 
 
 def test_another_container_with_the_address_is_left_alone() -> None:
@@ -328,10 +340,52 @@ def test_one_of_several_proxies_hands_the_address_over_before_its_container_stop
         vrrp="haproxy_vrrp.service",
     )
     lines = text.splitlines()
-    hand_over = lines.index("ExecStop=-/usr/sbin/haproxy_start.sh hand-over")
+    hand_over = lines.index("ExecStop=-/usr/sbin/haproxy_several.sh hand-over")
     assert lines[hand_over + 1].startswith("ExecStop=-/usr/bin/docker stop ")
     assert "After=haproxy_vrrp.service" in lines
-    assert "ExecStartPost=/usr/sbin/haproxy_start.sh links" in lines
+    assert "ExecStartPost=/usr/sbin/haproxy_several.sh links" in lines
+
+
+def test_the_unit_alone_makes_an_only_proxy_one_of_several() -> None:
+    """A run may be killed between any two files. So the script that runs is never replaced."""
+    one = settings()
+    config = sealed("global\n")
+    only = haproxy_files(one, (), "pi5", config)
+    several = haproxy_files(one, NODES, "pi5", config)
+    assert {file.path for file in only} - {UNIT_FILE} < {file.path for file in several}
+    for file in only:
+        same = next(other for other in several if other.path == file.path)
+        assert (same == file) == (file.path != UNIT_FILE)
+    assert only[-1].path == several[-1].path == UNIT_FILE
+    assert SEVERAL_SCRIPT not in str(only[-1].content)
+    assert SCRIPT not in str(several[-1].content)
+
+
+@pytest.mark.parametrize("followed", [False, True], ids=["the last one", "another follows"])
+def test_the_links_of_one_of_several_stay_until_its_container_has_ended(
+    tmp_path: Path, followed: bool
+) -> None:
+    (tmp_path / "bin").mkdir()
+    ip = tmp_path / "bin/ip"
+    ip.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/ip.log\n')
+    ip.chmod(0o755)
+    with subprocess.Popen(["sleep", "60"]) as container:
+        (tmp_path / "pid").write_text(f"{container.pid}\n")
+        script = subprocess.Popen(
+            ["sh", "-euc", f"exec 9>/dev/null\n{_REMOVE_LINKS}wait".replace(RUN, str(tmp_path))],
+            env={"PATH": f"{tmp_path}/bin:/usr/bin:/bin"},
+        )
+        with pytest.raises(subprocess.TimeoutExpired):
+            script.wait(0.3)
+        assert not (tmp_path / "ip.log").exists()
+        if followed:
+            (tmp_path / "pid").write_text("1\n")
+        container.kill()
+    assert script.wait(20) == 0
+    assert (tmp_path / "pid").exists() == followed
+    assert (tmp_path / "ip.log").exists() != followed
+    if not followed:
+        assert "netns delete lb-haproxy" in (tmp_path / "ip.log").read_text()
 
 
 SEVERAL = replace(PROXY, several=True)
@@ -726,3 +780,5 @@ def test_a_node_without_haproxy_has_no_servers() -> None:
 def test_an_answer_without_the_columns_is_an_error() -> None:
     with pytest.raises(FactProcessError):
         HaproxyServers().process(["Permission denied", "x"])
+    with pytest.raises(FactProcessError, match="32 bits"):
+        HaproxyServers().process(STAT.replace(",707,", f",{10**400},").splitlines())

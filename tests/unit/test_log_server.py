@@ -65,14 +65,15 @@ def test_a_pattern_without_files_is_told(tmp_path: Path) -> None:
     problem = not_arrived(LogServer("", f"{tmp_path}/*.log"), TOKEN)
     assert problem == (
         "the log server cannot be asked whether messages arrive: this computer: there is no file "
-        f"{tmp_path}/*.log that this user can read"
+        f"{tmp_path}/*.log that this user can read; make this work on this computer: ls "
+        f"{tmp_path}/*.log"
     )
 
 
 def test_a_file_that_cannot_be_read_is_told(nodes: Path) -> None:
     (nodes / "a.log").symlink_to(nodes / "nothing")
     problem = not_arrived(LogServer("", f"{nodes}/*.log"), TOKEN)
-    assert problem.endswith(f"there is no file {nodes}/a.log that this user can read")
+    assert f": there is no file {nodes}/a.log that this user can read; " in problem
 
 
 def test_a_server_that_is_away_is_not_asked_for_each_host(
@@ -95,7 +96,10 @@ def test_ssh_is_asked_without_a_question_and_its_error_is_told(
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     problem = not_arrived(LogServer("admin@log", "/var/log/nodes/*.log"), TOKEN)
-    assert problem.endswith("messages arrive: admin@log: no route")
+    assert problem.endswith(
+        "messages arrive: admin@log: no route; make this work on this computer, without a "
+        "question: ssh admin@log ls /var/log/nodes/*.log"
+    )
     asked = (tmp_path / "asked").read_text().splitlines()
     assert asked[:6] == ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "--", "admin@log"]
     assert asked[6].startswith("sh -c ")

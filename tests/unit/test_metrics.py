@@ -88,3 +88,11 @@ def test_the_end_of_each_certificate_is_given(node: Path) -> None:
     (node / "kubernetes/torn.crt").write_text("-----BEGIN")
     found = [line for line in written(node) if "expiry" in line]
     assert found == [f'chaos_engine_certificate_expiry_seconds{{path="{file}"}} 2208988800']
+
+
+def test_the_name_of_a_certificate_stays_within_its_label(node: Path) -> None:
+    (node / "kubernetes").mkdir()
+    file = node / 'kubernetes/my "own".crt'
+    file.write_bytes(Pair("x", end=datetime(2040, 1, 1, tzinfo=timezone.utc)).certificate)
+    (line,) = [line for line in written(node) if "expiry" in line]
+    assert line.endswith(r'/my \"own\".crt"} 2208988800')

@@ -291,6 +291,15 @@ def test_alone_an_answer_without_sense_is_contained() -> None:
         Number().process(["five"])
 
 
+def test_a_number_that_python_cannot_compute_with_is_contained() -> None:
+    class Thousandth(Line):
+        def parse(self, lines: list[str]) -> Any:
+            return int(lines[0]) / 1000
+
+    with pytest.raises(FactProcessError, match="OverflowError"):
+        Thousandth().process([str(10**400)])
+
+
 @pytest.mark.parametrize(
     "output",
     [

@@ -560,7 +560,7 @@ class TestDeploy:
         end(nodes)
         said = [message for message in caplog.messages if "could not be written" in message]
         assert len(said) == 1
-        assert f"{tmp_path / 'report/index.html'}: Is a directory" in said[0]
+        assert f"{tmp_path / 'report/index.html'}: Is a directory; fix that and" in said[0]
         assert (tmp_path / "report/report.json").exists(), "it is written first"
 
     def test_a_file_that_cannot_be_written_makes_the_exit_code_that_of_a_failure(

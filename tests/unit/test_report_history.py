@@ -51,6 +51,7 @@ def test_a_clock_that_was_set_back_does_not_change_the_order(path: Path) -> None
         b'{"nodes": {}}',
         b'{"time": "x", "nodes": {}}',
         b'{"time": NaN, "nodes": {}}',
+        b'{"time": 253402300800, "nodes": {}}',
         b'{"time": 1500, "nodes": []}',
         b'{"time": 1500, "nodes": {"pi1": 5}}',
         f'{{"time": 1500, "nodes": {{"pi1": {COUNTERS % "-1"}}}}}'.encode(),

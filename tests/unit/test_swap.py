@@ -16,10 +16,13 @@ from pyinfra.api.exceptions import FactProcessError
 from chaos_engine.facts.manifest import MANIFEST
 from chaos_engine.facts.swap import RPI_SWAP_DROP_IN, TURNERS, SwapArea, Swaps, SwapState
 from chaos_engine.operations.engine.shell import NOTES
+from chaos_engine.operations.files import Plan as Files
+from chaos_engine.operations.files import script
 from chaos_engine.operations.swap import (
     MARK,
     Plan,
     compose,
+    compose_notes,
     fits_into_ram,
     plan,
     stays_until_boot,
@@ -337,10 +340,9 @@ def test_unused_swap_needs_no_room() -> None:
 
 
 def test_the_script_turns_swap_off_and_masks_what_would_bring_it(tmp_path: Path) -> None:
-    box, text = (
-        Sandbox(tmp_path),
-        compose(Plan(mask=("swap.target", r"dev-disk-by\x2dlabel-a.swap"), turn_off=("/my swap",))),
-    )
+    box = Sandbox(tmp_path)
+    plan = Plan(mask=("swap.target", r"dev-disk-by\x2dlabel-a.swap"), turn_off=("/my swap",))
+    text = f"{compose_notes(plan)}\nsettle\n{compose(plan)}"
     units = tmp_path / "system"
     units.mkdir()
     (units / r"dev-disk-by\x2dlabel-a.swap").write_text("[Swap]\n")
@@ -361,6 +363,25 @@ def test_the_script_turns_swap_off_and_masks_what_would_bring_it(tmp_path: Path)
     assert kept.read_text() == "[Swap]\n"
     assert "file created /system/swap.target" in box.manifest
     assert r"file original /system/dev-disk-by\x2dlabel-a.swap" in box.manifest
+
+
+def test_swap_is_noted_before_fstab_changes(tmp_path: Path) -> None:
+    """As the power may be cut in between: the node then boots without swap."""
+    box = Sandbox(tmp_path)
+    (tmp_path / "swaps").write_text("Filename Type Size Used Priority\n/swap.img file 9 0 -2\n")
+    (tmp_path / "fstab").write_text("/swap.img none swap sw 0 0\n")
+    fstab = Files(write=(box.file("fstab", "#\n"),))
+    plan = Plan(mask=("swap.target",), turn_off=("/swap.img",))
+    text = script.compose(fstab, apply=compose(plan), before=compose_notes(plan))
+    cut = f'mv() {{ command mv "$@"; case $* in *" {tmp_path}/fstab") kill -9 $$ ;; esac; }}'
+
+    done = box.run(localise(box, text), fstab.write, before=cut)
+
+    assert done.returncode == -9
+    assert (tmp_path / "fstab").read_text() == "#\n"
+    assert "swap -2 /swap.img" in box.manifest
+    assert "file created /system/swap.target" in box.manifest
+    assert any(line.startswith("unit ") and "swap.target" in line for line in box.manifest)
 
 
 def test_swap_that_is_still_in_use_is_a_failure(tmp_path: Path) -> None:

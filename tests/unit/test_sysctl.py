@@ -11,9 +11,10 @@ from chaos_engine.facts.manifest import DIRECTORY
 from chaos_engine.facts.observe import NodeError
 from chaos_engine.facts.sysctl import BootSetting, KernelModules, Sysctl, Sysctls
 from chaos_engine.operations.engine.shell import NOTES
-from chaos_engine.operations.sysctl import check_lasting, compose, render
+from chaos_engine.operations.files import Plan, script
+from chaos_engine.operations.sysctl import check_lasting, compose, compose_notes, render
 from tests.unit.asking import ask
-from tests.unit.scripts import PLACES
+from tests.unit.scripts import PLACES, Sandbox
 
 WANTED = {"net.ipv4.ip_forward": "1"}
 
@@ -121,10 +122,10 @@ def test_the_files_are_read_by_systemd_at_boot() -> None:
 
 
 def run(load: list[str], tmp_path: Path, modprobe: str = ":") -> tuple[int, str]:
-    script = PLACES + NOTES + compose(load, {"net.ipv4.ip_forward": "1"})
-    script = script.replace("/proc/sys", str(tmp_path)).replace(DIRECTORY, f"{tmp_path}/var")
+    text = "\n".join([PLACES + NOTES, compose_notes(load, WANTED), "settle", compose(WANTED)])
+    text = text.replace("/proc/sys", str(tmp_path)).replace(DIRECTORY, f"{tmp_path}/var")
     ran = subprocess.run(
-        ["sh", "-ec", f"modprobe() {{ {modprobe}; }}\n{script}"],
+        ["sh", "-ec", f"modprobe() {{ {modprobe}; }}\n{text}"],
         capture_output=True,
         text=True,
         check=False,
@@ -136,6 +137,22 @@ def test_modules_come_before_parameters(tmp_path: Path) -> None:
     create = f"mkdir -p {tmp_path}/net/ipv4"
     assert run(["br_netfilter"], tmp_path, create) == (0, "")
     assert (tmp_path / "net/ipv4/ip_forward").read_text() == "1\n"
+
+
+def test_a_value_is_noted_before_the_file_that_sets_it_at_boot(tmp_path: Path) -> None:
+    """As the power may be cut in between: the next run then finds the wanted value."""
+    box = Sandbox(tmp_path)
+    (tmp_path / "net/ipv4").mkdir(parents=True)
+    (tmp_path / "net/ipv4/ip_forward").write_text("0\n")
+    todo = Plan(write=(box.file("99-kubernetes.conf", "ours"),))
+    text = script.compose(todo, apply=compose(WANTED), before=compose_notes([], WANTED))
+    cut = f'mv() {{ command mv "$@"; case $* in *{tmp_path}/99*) kill -9 $$ ;; esac; }}'
+
+    ran = box.run(text.replace("/proc/sys", str(tmp_path)), todo.write, before=cut)
+
+    assert ran.returncode == -9
+    assert (tmp_path / "99-kubernetes.conf").read_text() == "ours"
+    assert "sysctl 0 net/ipv4/ip_forward" in box.manifest
 
 
 def test_a_module_that_cannot_be_loaded_fails(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from chaos_engine.facts.vrrp import CONFIG, AddressOwner, OtherRouter, Ownership
 from chaos_engine.facts.vrrp import VRRP as SERVICE
 from chaos_engine.operations.files import Plan
 from chaos_engine.operations.vrrp import (
+    LEFT,
     PROGRAM,
     UNIT,
     UNIT_FILE,
@@ -52,6 +53,7 @@ def test_each_proxy_sends_to_all_others() -> None:
         assert f"unicast_src_ip {own.address}\n" in text
         others = [str(one.address) for one in PROXIES if one != own]
         assert block(text, "unicast_peer") == others
+        assert "vrrp_check_unicast_src" in block(text, "global_defs")
 
 
 @pytest.mark.parametrize(("milliseconds", "seconds"), [(50, "0.05"), (100, "0.10"), (1000, "1.00")])
@@ -143,7 +145,7 @@ def test_configuration_is_checked_without_scripts_that_may_come_later(tmp_path: 
         keepalived='[ "$1" = --config-test ] && [ "$2" = --use-file ] && cat "$3"; exit 5',
     )
     assert done.returncode == 5
-    assert "haproxy_start.sh" not in done.stdout
+    assert "haproxy_several.sh" not in done.stdout
     assert done.stdout.count("/usr/bin/true") == 3
     assert check(Plan()) == check(Plan(write=(FILES[UNIT_FILE],))) == ""
 
@@ -151,14 +153,14 @@ def test_configuration_is_checked_without_scripts_that_may_come_later(tmp_path: 
 def program(root: Path) -> str:
     """Return the script that runs keepalived, with its places below a folder."""
     text = str(FILES[PROGRAM].content)
-    for place in ("/run/", "/usr/sbin/haproxy_start.sh"):
+    for place in ("/run/", "/usr/sbin/haproxy_several.sh"):
         text = text.replace(place, f"{root}{place}")
     return text.replace("PATH=/usr/sbin:", f"PATH={root}/bin:/usr/sbin:")
 
 
 def proxy_script(root: Path, alive: str) -> None:
     """Put a stand-in for HAProxy's script in place."""
-    path = root / "usr/sbin/haproxy_start.sh"
+    path = root / "usr/sbin/haproxy_several.sh"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f'#!/bin/sh\necho "script $*" >&2\ncase $1 in alive) {alive} ;; esac\n')
     path.chmod(0o755)
@@ -202,14 +204,57 @@ def test_script_of_a_single_proxy_is_not_ready(tmp_path: Path) -> None:
     assert "waiting: this node's HAProxy is not ready" in done.stderr
 
 
+STOP, START = "stop docker_haproxy.service", "start --no-block docker_haproxy.service"
+
+
+@pytest.mark.parametrize(
+    ("links", "owners", "locked", "does"),
+    [
+        (False, "3 3 0", False, [STOP, START]),
+        (False, "3 3 3", False, [STOP]),
+        (False, "3 1 1", False, [STOP]),
+        (False, "0 1 0", False, []),
+        (False, "3 3 3", True, []),
+        (True, "3 3 3", False, []),
+    ],
+    ids=[
+        "another proxy has the address, then nobody",
+        "another proxy keeps it",
+        "then a stranger has it",
+        "no proxy has it",
+        "a run is at work",
+        "one of several",
+    ],
+)
+def test_container_of_an_only_proxy_gives_way_to_another_proxy(
+    tmp_path: Path, links: bool, owners: str, locked: bool, does: list[str]
+) -> None:
+    """A run was killed before it replaced the container, and another proxy took the address."""
+    proxy_script(tmp_path, "exit 1")
+    if not links:
+        (tmp_path / "run/chaos-engine/haproxy/pid").unlink()
+    log = tmp_path / "systemctl.log"
+    done = run(
+        program(tmp_path),
+        tmp_path,
+        ip=ADDRESS,
+        perl=f'cat >/dev/null; echo >>"$0.calls"; exit "$(echo {owners} | '
+        """cut -d " " -f "$(wc -l <"$0.calls" | tr -d " ")")" """,
+        flock="exit 1" if locked else 'shift 2; exec "$@"',
+        systemctl=f'case $1 in is-active) ;; *) echo "$*" >>{log} ;; esac',
+        sleep='echo >>"$0.calls"; [ "$(wc -l <"$0.calls")" -lt 3 ] || kill $PPID',
+    )
+    assert "waiting: this node's HAProxy is not ready" in done.stderr
+    assert (log.read_text().splitlines() if log.exists() else []) == does
+
+
 def test_an_owner_whose_keepalived_has_ended_gives_the_address_up(tmp_path: Path) -> None:
+    stopped = f"set -- stopped\n{program(tmp_path)}"
+    done = run(stopped, tmp_path, ip='echo "ip $*"; exit 2')
+    assert (done.returncode, done.stdout) == (0, "ip address delete 127.60.0.60/32 dev lo\n")
+    assert done.stderr == "", "undo has removed HAProxy's script already"
     proxy_script(tmp_path, "exit 0")
-    done = run(f"set -- stopped\n{program(tmp_path)}", tmp_path, ip='echo "ip $*"; exit 2')
-    assert done.stdout == "ip address delete 127.60.0.60/32 dev lo\n"
-    assert done.stderr == "", "the script of an only proxy"
-    with (tmp_path / "usr/sbin/haproxy_start.sh").open("a") as script:
-        script.write("case $1 in\n  follow) ;;\nesac\n")
-    done = run(f"set -- stopped\n{program(tmp_path)}", tmp_path)
+    done = run(stopped, tmp_path)
     assert (done.returncode, done.stderr) == (0, "script follow\n")
 
 
@@ -228,11 +273,12 @@ def test_a_node_that_was_the_only_proxy_gets_no_command() -> None:
 
 
 def test_what_several_proxies_had_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = {path: FileState("file", "644", "root", "root", 1, "0" * 64) for path in WRITTEN}
+    there = {path: FileState("file", "644", "root", "root", 1, "0" * 64) for path in LEFT}
     monkeypatch.setitem(NODE, Files, there)
     _, script = commands(OPERATIONS["remove_vrrp"], {})
     stop = script.index(f"systemctl disable --now --quiet -- {SERVICE}")
-    for path in WRITTEN:
+    assert {*LEFT} > {*WRITTEN}
+    for path in LEFT:
         assert script.index(f"rm -f -- {path}") > stop
     assert "apt" not in script.split()
 
@@ -299,7 +345,11 @@ HERE, AWAY = Ownership(True, True, 0), Ownership(False, True, 1, ("192.168.1.53"
             replace(AWAY, others=0),
             "no machine on the LAN answers ARP requests for 192.168.1.60; look at: ",
         ),
-        (replace(AWAY, others=None), "this node cannot ask the LAN which machine has 192.168.1.60"),
+        (
+            replace(AWAY, others=None),
+            "this node cannot ask the LAN which machine has 192.168.1.60; look whether its network "
+            "interface is up: ",
+        ),
     ],
 )
 def test_exactly_one_proxy_has_the_address(found: Ownership, problem: str) -> None:

@@ -22,6 +22,7 @@ from chaos_engine.deploys.container_logs import sysctls
 from chaos_engine.deploys.docker import DockerSettings
 from chaos_engine.facts.sysctl import path as sysctl_path
 from tests.bench import nodes
+from tests.bench.log2ram import install as install_log2ram
 from tests.bench.nodes import RunError, converge, inside
 from tests.bench.parts.options import Options
 from tests.bench.plot import bars
@@ -43,13 +44,16 @@ _QUICK = 10
 _WARM_UP = 30
 """Until the container's files have been rotated, and the first of them removed."""
 
-_UNDEPLOYED, _LOG2RAM_NODE, _IDLE_NODE = "pi9", "pi10", "pi8"
+_UNDEPLOYED, _IDLE_NODE = "pi9", "pi8"
+# pi11 would have the address of the API
+_LOG2RAM_NODE, _IMITATING = "pi12", "pi10"
 _ELSEWHERE, _SENDING = "pi4", "pi7"
 _LOG_SERVER = "etcd3"
 
 NODES = {
     "undeployed": _UNDEPLOYED,
-    "log2ram's approach": _LOG2RAM_NODE,
+    "log2ram": _LOG2RAM_NODE,
+    "log2ram imitated": _IMITATING,
     "deployed": _IDLE_NODE,
 }
 """The worker for each way of logging."""
@@ -110,7 +114,8 @@ OUTPUTS = {
     "by default, lines sent to the log server": Row(_SENDING, _ONE, _DEFAULTS, sent=True),
     "data root elsewhere": Row(_ELSEWHERE, _ONE, _DEFAULTS),
     "data root in zram": Row(_ELSEWHERE, _ONE, _DEFAULTS, zram=True, hour=False),
-    "log2ram's approach": Row(_LOG2RAM_NODE, _ONE),
+    "log2ram": Row(_LOG2RAM_NODE, _ONE),
+    "log2ram imitated": Row(_IMITATING, _ONE),
 }
 """The ways to keep a container's output."""
 
@@ -186,7 +191,11 @@ for pair; do
 done
 """
 
-_LOG2RAM = CHECKOUT / "tests/bench/card/log2ram.sh"
+_LOG2RAM = {
+    _LOG2RAM_NODE: CHECKOUT / "tests/bench/card/log2ram.sh",
+    _IMITATING: CHECKOUT / "tests/bench/card/log2ram_imitation.sh",
+}
+"""What does log2ram's work on each of its nodes."""
 _LOAD = CHECKOUT / "tests/bench/card/load.py"
 
 # Installs Debian's Docker, and makes an image of the node's own shell, as no registry has one
@@ -234,7 +243,7 @@ def run(options: Options) -> None:
     """Measure what is missing, side by side as far as that can be."""
     results = options.results(PART)
     cards = [word for node in _WORKERS for word in ("--card", node)]
-    cluster = nodes.lab(_LAB, "--workers", "10", "--storage", "3", *cards)
+    cluster = nodes.lab(_LAB, "--workers", ",".join(_WORKERS), "--storage", "3", *cards)
     set_up(cluster)
     results.note("zram", _ZRAM.exists())
     pending = [
@@ -389,8 +398,9 @@ def set_up(cluster: Cluster) -> None:
         converge(cluster, names, *data)
     with ThreadPoolExecutor(len(_WORKERS)) as pool:
         list(pool.map(lambda node: cluster.exec(node, _DOCKER), _WORKERS))
-    if cluster.exec(_LOG2RAM_NODE, "findmnt -no FSTYPE /var/log", ok=False) != "tmpfs":
-        log2ram(cluster, _LOG2RAM_NODE, "start")
+    install_log2ram(cluster, _LOG2RAM_NODE)
+    if cluster.exec(_IMITATING, "findmnt -no FSTYPE /var/log", ok=False) != "tmpfs":
+        log2ram(cluster, _IMITATING, "start")
 
 
 def measure(
@@ -402,7 +412,7 @@ def measure(
     in RAM at the end. Of samples with a source "bytes" has both.
     """
     row, node = case.row, case.row.node
-    if node == _LOG2RAM_NODE:
+    if node in _LOG2RAM:
         log2ram(cluster, node, "empty")
     cluster.exec(node, _REMOUNT.format(_MOUNTED[row.spared]))
     try:
@@ -434,7 +444,7 @@ def _load_all(cluster: Cluster, case: Case) -> dict[str, float]:
     else:
         inside(cluster, node, f"sleep {case.seconds}")
     after = sectors(cluster, node)
-    if node == _LOG2RAM_NODE:
+    if node in _LOG2RAM:
         # The write that it postpones to its stop or the next day counts too
         log2ram(cluster, node, "sync")
     cluster.exec(node, _SYNC)
@@ -491,8 +501,8 @@ def arrived(cluster: Cluster, node: str, word: str, lines: int) -> int:
 
 
 def log2ram(cluster: Cluster, node: str, action: str) -> None:
-    """Do an action of the imitation of log2ram on a node: start, empty or sync."""
-    inside(cluster, node, _LOG2RAM.read_text(), "sh", "-s", action)
+    """Do an action of log2ram, or of its imitation, on a node: start, empty or sync."""
+    inside(cluster, node, _LOG2RAM[node].read_text(), "sh", "-s", action)
 
 
 def load(cluster: Cluster, node: str, program: str, seconds: int, word: str = "load") -> int:
@@ -564,13 +574,14 @@ def report(results: Results) -> Page:
     page.say(
         f"Bytes written to the device that a node's root lies on, in {seconds} s under a steady "
         "load, journal and metadata of ext4 included, synchronised before and after. Undeployed is "
-        "Debian as the image has it: rsyslog's own rules and a persistent journal. log2ram's "
-        "approach is an imitation of ours ([log2ram.sh](../../tests/bench/card/log2ram.sh)), as "
-        "Debian 13 has no package log2ram: `/var/log` in RAM, emptied before and copied to the "
-        "card once, at the end; the real one does so once a day and at shutdown, and loses what it "
-        "has not copied at a power cut. Docker's logs are below `/var/lib/docker`, which it leaves "
-        "on the card. The container is started in that time, which writes more than its output "
-        "does; the tables below are without that.",
+        "Debian as the image has it: rsyslog's own rules and a persistent journal. log2ram is the "
+        "package of Debian's testing, with rsync, as Debian 13 has none. Beside it is an imitation "
+        "of ours that needs neither "
+        "([log2ram_imitation.sh](../../tests/bench/card/log2ram_imitation.sh)). Both have "
+        "`/var/log` in RAM, emptied before and copied to the card once, at the end; in use that "
+        "happens once a day and at shutdown, and a power cut loses what is not copied. Docker's "
+        "logs are below `/var/lib/docker`, which they leave on the card. The container is started "
+        "in that time, which writes more than its output does; the tables below are without that.",
     )
     ways = list(NODES)
     rows, chart = [], {}
@@ -616,7 +627,7 @@ def _report_outputs(page: Page, results: Results) -> None:
         "root elsewhere is `chaos_docker_data_root` on a file system that is not the card's, here "
         "a tmpfs in place of a disk; the row is what is left on the card. A data root in a tmpfs "
         "or zram loses images and containers at each boot. "
-        "With log2ram's approach the node is not deployed, and Docker keeps all in one file.",
+        "With log2ram the node is not deployed, and Docker keeps all in one file.",
     )
     page.table(["time, container output", "written", "with the rest", "of before", "a day"], rows)
     ram = [v / 2**20 for v in results.values("ram")]

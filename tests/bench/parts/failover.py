@@ -38,6 +38,8 @@ WORKERS = sorted({*CONTROLLERS, *PROXIES})
 
 BEFORE, DURING, AFTER = 1.0, 8.0, 3.0
 """Seconds that the address is watched before a fault, while it lasts, and after it."""
+SLOW = 5
+"""Per cent of one processor that a slow node has."""
 HEALED = 1.0
 """Seconds after the end of a partition from which on one proxy must own the address."""
 PLACES = (LAN, "the other proxy", "a worker")
@@ -80,6 +82,7 @@ UNPLANNED = {
     "Docker's daemon killed": Act(2, _of_owner(faults.docker_killed)),
     "network link down": Act(2, _of_owner(faults.link_down)),
     "node frozen": Act(2, _of_owner(faults.frozen)),
+    f"node slow ({SLOW} % of a processor)": Act(2, _of_owner(partial(faults.slow, percent=SLOW))),
 }
 """What the owner does not know before. With the default of 5 rounds: 50 and 10 runs."""
 
