@@ -138,7 +138,7 @@ def test_kubelet_waits_at_boot_until_a_time_server_answers(member: Cluster) -> N
     member.exec(NODE, "systemctl restart systemd-timesyncd")
     wait_for("kubelet", lambda: state(member, "kubelet") == "active", 10)
     assert state(member, "chaos-engine-clock") == "active"
-    logged = member.exec(NODE, "journalctl -b -q -u chaos-engine-clock -p warning")
+    logged = member.exec(NODE, "journalctl -b -q -t chaos-engine-wait-for-clock -p warning")
     assert logged == ""
     run = member.pyinfra("chaos_engine.deploys.verify", "-y", *HERE, ok=False)
     assert "the clock is not synchronised" not in run.text
@@ -150,7 +150,9 @@ def test_kubelet_starts_without_a_time_server_in_the_end(member: Cluster) -> Non
     with service_down(member, "time"):
         reboot(member)
         wait_for("kubelet", lambda: state(member, "kubelet") == "active", seconds + 30)
-        warned = member.exec(NODE, "journalctl -b -q -o cat -u chaos-engine-clock -p warning")
+        warned = member.exec(
+            NODE, "journalctl -b -q -o cat -t chaos-engine-wait-for-clock -p warning"
+        )
         assert f"no time server has set the clock within {seconds} seconds" in warned
         waited = member.exec(
             NODE,
