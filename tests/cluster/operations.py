@@ -19,8 +19,11 @@ KERNEL = "Edit the kernel's command line"
 NETWORK = "Create the proxy's network"
 HAIRPIN = "Reach the proxy from its own node"
 IMAGE = "Pull HAProxy's image"
+KEEPALIVED = "Install keepalived"
+VRRP = "Choose the owner of the API's address"
 HAPROXY = "Run HAProxy"
 COPY = "Copy HAProxy's configuration to the log share"
+NO_VRRP = "Remove VRRP"
 REBOOT = "Reboot node"
 
 WORKER = (

@@ -242,7 +242,7 @@ def files() -> Iterator[tuple[str, str]]:
             if text.startswith("#!/bin/sh"):
                 yield f"{Path(file.path).name}.{store}", text
     yield "haproxy_start.sh", start_script(several=False)
-    yield "haproxy_start.sh.several", start_script(several=True)
+    yield "haproxy_several.sh", start_script(several=True)
     yield "haproxy_vrrp.sh", str(vrrp_files(VRRP, PROXIES, "pi5")[1].content)
     check = link_files(WatchdogSettings(nodes={"pi1": "192.168.1.50"}))[0]
     for file in (check, metrics_files()[0]):
