@@ -58,8 +58,8 @@ sub ready {
   grep vec($set, fileno($_), 1), @_
 }
 """
-"""Perl functions for scripts whose first argument is a network interface. ``ready`` waits for packets.
-It takes a number of seconds and some sockets, and returns the sockets that have a packet."""
+"""Perl functions for scripts whose first argument is a network interface. ``ready`` takes a
+number of seconds and some sockets, and returns the sockets that have a packet by then."""
 
 # 224.0.0.18 is the multicast group of all VRRP routers. 112 is VRRP's protocol number. 35 is
 # IP_ADD_MEMBERSHIP, which takes a struct ip_mreqn (ip(7))
