@@ -195,7 +195,9 @@ def proxies(nodes: Mapping[str, IPv4Address], subnet: IPv4Network) -> tuple[Prox
 def proxies_problems(found: Sequence[ProxyNode], subnet: IPv4Network) -> list[str]:
     """Return the mistakes in the proxies' addresses. This is a pure function.
 
-    A mistake is an address outside the LAN, or an address that two proxies have.
+    A mistake is an address outside the LAN, or an address that two proxies have. Hairpin addresses
+    have to differ in their last two numbers, because the link-local addresses of the containers are
+    made of these.
 
     + found: the proxies
     + subnet: the subnet of the nodes' LAN
@@ -206,20 +208,25 @@ def proxies_problems(found: Sequence[ProxyNode], subnet: IPv4Network) -> list[st
         for one in found
         if one.address not in subnet
     ]
-    first: dict[IPv4Address, str] = {}
+    first: dict[bytes, ProxyNode] = {}
     nodes: dict[IPv4Address, str] = {}
     for one in found:
-        if other := first.get(one.hairpin):
+        earlier = first.setdefault(one.hairpin.packed[2:], one)
+        if earlier is not one and earlier.hairpin == one.hairpin:
             problems.append(
-                f"chaos_hairpin_address: {other} and {one.host} have the same address "
+                f"chaos_hairpin_address: {earlier.host} and {one.host} have the same address "
                 f"{one.hairpin}; give each proxy its own: {_example(one.host)}"
+            )
+        elif earlier is not one:
+            problems.append(
+                f"chaos_hairpin_address: {earlier.hairpin} of {earlier.host} and {one.hairpin} of "
+                f"{one.host} end with the same two numbers; choose another: {_example(one.host)}"
             )
         if other := nodes.get(one.address):
             problems.append(
                 f"{other} and {one.host} are the same node {one.name} of chaos_nodes; list it only "
                 f"once in the group {GROUP} of inventory.py"
             )
-        first.setdefault(one.hairpin, one.host)
         nodes.setdefault(one.address, one.host)
     return problems
 

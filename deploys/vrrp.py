@@ -10,7 +10,15 @@ from chaos_engine.deploys.proxy_group import ProxyNode, check_proxy_group, proxi
 from chaos_engine.facts.haproxy import RUN as HAPROXY_RUN
 from chaos_engine.facts.haproxy import SEVERAL
 from chaos_engine.facts.observe import LOCK, Read, observe
-from chaos_engine.facts.vrrp import CAN_TAKE_OVER, CONFIG, RUN, VRRP_RUNS, AddressOwner, Ownership
+from chaos_engine.facts.vrrp import (
+    CAN_TAKE_OVER,
+    CONFIG,
+    PERL,
+    RUN,
+    VRRP_RUNS,
+    AddressOwner,
+    Ownership,
+)
 from chaos_engine.operations import apt
 from chaos_engine.operations.files import File
 from chaos_engine.operations.macvlan_network import SERVICE
@@ -185,6 +193,7 @@ def vrrp_files(settings: VrrpSettings, members: tuple[ProxyNode, ...], name: str
         pid=f"{HAPROXY_RUN}/pid",
         haproxy=SERVICE,
         lock=LOCK,
+        perl=PERL,
     )
     unit = render("haproxy_vrrp.service.j2", vip=settings.vip, program=PROGRAM)
     return [File(CONFIG, config), File(PROGRAM, program, mode="755"), File(UNIT_FILE, unit)]

@@ -41,9 +41,8 @@ syswrite($haproxy, "show info\n");
 exit !<$haproxy>;
 '"""
 
-# Perl functions that the scripts below use. The package perl-base lacks Time::HiRes, so `now`
-# returns the uptime
-_PERL = """\
+# The package perl-base lacks Time::HiRes, so `now` returns the uptime
+PERL = """\
 use strict;
 use Socket;
 sub now { open(my $file, "<", "/proc/uptime") or exit; (split(" ", <$file>))[0] }
@@ -59,12 +58,14 @@ sub ready {
   grep vec($set, fileno($_), 1), @_
 }
 """
+"""Perl functions for scripts whose first argument is a network interface. ``ready`` takes a
+number of seconds and some sockets, and returns the sockets that have a packet by then."""
 
 # 224.0.0.18 is the multicast group of all VRRP routers. 112 is VRRP's protocol number. 35 is
 # IP_ADD_MEMBERSHIP, which takes a struct ip_mreqn (ip(7))
 _LISTEN = f"""\
 [ -e {ENABLED} ] || perl - "$1" "$2" <<'PERL'
-{_PERL}
+{PERL}
 my $all = inet_aton("224.0.0.18");
 socket(my $vrrp, AF_INET, SOCK_RAW, 112) or exit;
 setsockopt($vrrp, 0, 35, pack("a4a4i", $all, "", of_link("ifindex"))) or exit;
@@ -89,7 +90,7 @@ _OWNER = f"""\
 [ -z "$(ip -o -4 address show dev lo to "$6/32")" ] || echo here
 if ( {_READY} ) >/dev/null 2>&1; then echo ready; fi
 perl - "$@" <<'PERL'
-{_PERL}
+{PERL}
 my (undef, $own, $vip, $number, $seconds) = @ARGV;
 my ($index, $mac) = (of_link("ifindex"), pack("H12", of_link("address") =~ tr/://dr));
 socket(my $arp, 17, SOCK_DGRAM, unpack("S", pack("n", 0x806))) or exit;
@@ -136,7 +137,7 @@ peers() {{
 }}
 peers=$(peers "$@")
 [ -z "$peers" ] || perl - "$peers" <<'PERL'
-{_PERL}
+{PERL}
 @ARGV = split(" ", $ARGV[0]);
 socket(my $icmp, AF_INET, SOCK_RAW, 1) or exit;
 socket(my $vrrp, AF_INET, SOCK_RAW, 112) or exit;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from typing import Literal
 
@@ -11,6 +12,7 @@ from chaos_engine.facts.docker import DockerInfo
 from chaos_engine.facts.files import Content
 from chaos_engine.facts.observe import NodeError, Read, observe
 from chaos_engine.facts.rsyslog import MAIN, snippets_of
+from chaos_engine.facts.text import setting
 from chaos_engine.operations import files
 from chaos_engine.operations.container_logs import DATA_ROOT, present_data_root
 from chaos_engine.operations.docker import daemon_json
@@ -24,6 +26,9 @@ from chaos_engine.templates import render
 NAMES = "/usr/local/sbin/chaos-engine-container-names"
 STATE = "/run/chaos-engine-container-output"
 """The folder in RAM in which the second rsyslogd notes how far it has read each file."""
+
+_PLAIN = r"(/[A-Za-z0-9._-]+)+"
+"""The form of a path that has the same meaning in rsyslog's configuration and in a unit file."""
 
 _UNIT = Unit(UNIT, reads=(CONFIG, NAMES))
 
@@ -60,7 +65,8 @@ def forward_container_output(
     - On Ubuntu, the node's own rsyslogd has no permission to read Docker's files.
     - A chatty container must not delay the node's own messages.
 
-    Raises `NodeError` if the node's own rsyslogd would read the second rsyslogd's configuration.
+    Raises `NodeError` if the node's own rsyslogd would read the second rsyslogd's configuration, or
+    if the path of Docker's data folder has unusual characters.
 
     **Example:** ``forward_container_output(server="192.168.1.42", protocol="tcp", port=514)``
     """
@@ -76,6 +82,12 @@ def forward_container_output(
     if data_root is None:
         config = observe(Content, path=daemon_json.CONFIG)
         data_root = present_data_root(observe(DockerInfo), config)
+        if not re.fullmatch(_PLAIN, data_root):
+            raise NodeError(
+                f"Docker's data folder {data_root!r} has characters that rsyslog or systemd would "
+                "read otherwise; move the folder to a path with only letters, digits and /._-, or "
+                f"remove {setting('log_containers')} for this node"
+            )
     todo = files.decide(wanted(server, protocol, port, data_root), units=[_UNIT])
     yield from files.transaction(todo, check(todo), noop="container output goes to the log server")
 

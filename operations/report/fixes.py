@@ -108,7 +108,7 @@ FIXES = (
         "two-proxies.md#when-the-proxies-do-not-see-each-other",
     ),
     ("does not take part in choosing the owner", "two-proxies.md#see-who-has-the-address"),
-    ("a machine that sends this node no adverts has", "two-proxies.md#add-a-second-proxy"),
+    ("or sends this node no adverts, has", "two-proxies.md#add-a-second-proxy"),
     ("iptables cannot forward packets", "two-proxies.md#settings"),
     ("this proxy cannot have the Kubernetes API's address", "runbooks.md#the-api-does-not-answer"),
     (

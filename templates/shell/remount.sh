@@ -13,7 +13,9 @@ mounted() {
 
 # remount TARGET OPTIONS: add these options to a mount, and check that they are in force.
 remount() {
-  mount -o "remount,$2" -- "$1" || return
+  # mount(8) adds the options of fstab, also "ro", where somebody has made a file system writable for now
+  case $(mounted "$1") in *,ro,*) mode= ;; *) mode=rw, ;; esac
+  mount -o "remount,$mode$2" -- "$1" || return
   now=$(mounted "$1")
   for option in $(echo "$2" | tr , ' '); do
     case $option in

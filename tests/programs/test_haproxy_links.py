@@ -85,6 +85,21 @@ def test_an_owner_whose_haproxy_is_slow_keeps_the_address_until_another_has_it(t
     one.container.send_signal(signal.SIGCONT)
 
 
+def test_a_new_owner_that_is_slow_does_not_lose_the_address_at_once(two: Lan) -> None:
+    one, other = two.proxies
+    one.elect()
+    one.end()
+    one.call("ended")
+    ip = shutil.which("ip")
+    other.program("ip", f'case "$*" in *-batch*) sleep 0.15 ;; esac; exec {ip} "$@"')
+    becoming = threading.Thread(target=other.elect)
+    becoming.start()
+    wait(lambda: bool(other.address()))
+    while becoming.is_alive():
+        assert other.address()
+    becoming.join()
+
+
 def test_a_standby_is_asked_without_a_change(two: Lan) -> None:
     one, _ = two.proxies
     assert one.call("alive") == 0

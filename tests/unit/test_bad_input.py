@@ -1821,6 +1821,13 @@ NODES = [
         settings={"all": {"chaos_log_containers": True}},
     ),
     node(
+        "Docker's data folder '/mnt/my disk' has characters that rsyslog or systemd would read "
+        "otherwise; move the folder to a path with only letters, digits and /._-, or remove "
+        "chaos_log_containers for this node",
+        {Content: {"/etc/docker/daemon.json": b'{"data-root": "/mnt/my disk"}'}},
+        settings={"all": {"chaos_log_containers": True}},
+    ),
+    node(
         f"{CMDLINE}: the file has more than one line, but only the first line would be read; join "
         "the lines, or remove the wrong ones",
         boot("root=/dev/sda1\nquiet\n"),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
 from chaos_engine.deploys.metrics import metrics_files
-from chaos_engine.facts.metrics import FOLDER
+from chaos_engine.facts.metrics import FOLDER, METRICS_WRITTEN, TIMER
 from tests.unit.test_etcd_certificates import Pair
 
 LINE = re.compile(r'[a-z_]+(\{[a-z]+="[!-~]*"(,[a-z]+="[!-~]*")*\})? [0-9]+')
@@ -60,6 +62,26 @@ def test_the_uppermost_mount_on_var_log_counts(node: Path, mount: str, value: in
     with (node / "mountinfo").open("a") as file:
         file.write(f"{mount}\n")
     assert f"chaos_engine_log_share_mounted {value}" in written(node)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "uptime", "works"),
+    [(1, "9000.05", True), (60, "9000.05", False), (60, "300.10", True)],
+)
+def test_old_metrics_are_told_unless_the_node_has_just_booted(
+    tmp_path: Path, minutes: int, uptime: str, works: bool
+) -> None:
+    """The clock may have been set since the first ones were written."""
+    (tmp_path / "uptime").write_text(f"{uptime} 1.00\n")
+    (tmp_path / TIMER).touch()
+    (tmp_path / "chaos-engine.prom").touch()
+    old = time.time() - 60 * minutes
+    os.utime(tmp_path / "chaos-engine.prom", (old, old))
+    check = METRICS_WRITTEN.command.replace("/proc", str(tmp_path)).replace(FOLDER, str(tmp_path))
+    check = check.replace("/etc/systemd/system", str(tmp_path))
+    systemctl = 'systemctl() { [ "$1" = is-active ]; }'
+    done = subprocess.run(["sh", "-c", f"{systemctl}\n{check}"], check=False)
+    assert (done.returncode == 0) == works
 
 
 def test_a_hostile_name_of_a_program_stays_within_its_label(node: Path) -> None:

@@ -6,7 +6,7 @@ import shlex
 import subprocess
 from dataclasses import replace
 from importlib import import_module
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,14 @@ def test_the_same_node_twice_is_told() -> None:
     twin = replace(PROXIES[0], host="other", hairpin=IPv4Address("192.168.1.230"))
     (problem,) = proxies_problems([*PROXIES, twin], VRRP.lan_subnet)
     assert problem.startswith("pi4 and other are the same node pi4")
+
+
+def test_hairpin_addresses_that_end_alike_are_told() -> None:
+    """The containers' addresses for a hand-over would be the same."""
+    one = replace(PROXIES[0], hairpin=IPv4Address("10.1.1.222"))
+    other = replace(PROXIES[1], hairpin=IPv4Address("10.2.1.222"))
+    (problem,) = proxies_problems([one, other], IPv4Network("0.0.0.0/0"))
+    assert "10.1.1.222 of pi4 and 10.2.1.222 of pi5 end with the same two numbers" in problem
 
 
 FILE = FILES[CONFIG]
