@@ -949,7 +949,7 @@ SITE_VALUES = {
 
 OURS = {
     *("api", "api_port", "checked", "checksum", "conf", "confined", "container", "controller"),
-    *("config", "day", "down", "haproxy", "pid", "script"),
+    *("config", "day", "down", "haproxy", "perl", "pid", "script"),
     *("file", "folder", "several", "vrrp", "writers"),
     *(
         "flags",
