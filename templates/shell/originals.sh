@@ -41,6 +41,7 @@ settle() {
   if [ -z "$lines" ]; then settle; return; fi
   # a power cut may have cut the last line short
   [ -z "$(tail -c 1 "$MANIFEST")" ] || echo >>"$MANIFEST"
+  earlier=${earlier-$(wc -l <"$MANIFEST")} # the number of lines that earlier scripts have written
   printf '%s\n' "$lines" >>"$MANIFEST" || {
     echo "cannot write $MANIFEST: No space left on device, or read-only" >&2; return 1
   }
@@ -68,7 +69,9 @@ will_set() {
   # after an interrupted run things differ although nobody else has changed them
   [ ! -e "$unfinished" ] || repair=0
   # shellcheck disable=SC2046 # no word at all where there is no manifest
-  to_set=$(printf '%s\n' "$@" | by=$concern awk -F '\t' -v OFS='\t' -v "repair=$repair" '
+  to_set=$(printf '%s\n' "$@" | by=$concern earlier=${earlier-} awk -F '\t' -v OFS='\t' -v "repair=$repair" '
+    # what this script has noted before is no trace of an earlier run
+    ! given && ENVIRON["earlier"] != "" && NR > ENVIRON["earlier"] + 0 { next }
     ! given { if ($5 == "." && $1 == ENVIRON["by"]) had[$2, $4]; next }
     { changed = $5 != "" && $5 != $4 && ("wrote", $5) in had }
     { print $1, $2, repair && (($3, $4) in had) && ! changed }

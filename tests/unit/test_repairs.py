@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import subprocess
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from chaos_engine.operations.engine.repairs import (
 from chaos_engine.operations.engine.shell import NOTES
 from chaos_engine.operations.files import File, Plan, Unit
 from chaos_engine.operations.files.plan import plan
+from chaos_engine.operations.files.script import compose
 from chaos_engine.operations.log_mount import repairs as mount_repairs
 from chaos_engine.operations.macvlan_network.hairpin import repairs as hairpin_repairs
 from chaos_engine.operations.undo.concerns import UNDOING
@@ -100,6 +102,19 @@ def test_what_a_run_that_was_cut_short_has_left_is_no_repair(box: Sandbox) -> No
     assert counted(box) == {}
     write(box, "ours", state("theirs"))
     assert counted(box) == {"a": 1}
+
+
+def test_what_a_script_notes_itself_is_no_trace_of_an_earlier_run(box: Sandbox) -> None:
+    """Note it before files are written, as what is lost by a power cut in between."""
+    area = Repair("swap on /swap", "off", "swap", "/swap", Search("swap on /swap", "swapon"))
+    contents = ("first", None), ("second", state("first")), ("third", state("second"))
+    for content, found in contents:
+        before = {str(box.path("a")): found} if found else {}
+        todo = plan([box.file("a", content)], [], [], before, {}, {})
+        script = compose(replace(todo, repairs=(area,)), before="note swap -2 /swap")
+        ran = box.run(script, todo.write)
+        assert ran.returncode == 0, ran.stderr
+        assert counted(box) == ({area.thing: contents.index((content, found))} if found else {})
 
 
 def test_what_fails_was_not_fixed(box: Sandbox) -> None:
