@@ -29,11 +29,12 @@ SPARE_KIB = 32 * 1024
 """KiB of RAM that must remain free when all swapped-out memory is back in RAM."""
 
 # /proc/swaps writes a space in a name as \040; printf %b turns that back
+# Not in a pipe: its notes would be those of another shell, which `settle` does not know
 _NOTE = """\
-sed 1d /proc/swaps | {
+{
+  read -r _
   while read -r area _ _ _ priority; do note swap "$priority" "$(printf %b "$area")"; done
-  settle
-}"""
+} </proc/swaps"""
 
 _NO_RPI_SWAP = "[Main]\nMechanism=none\n"
 
