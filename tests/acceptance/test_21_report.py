@@ -34,7 +34,9 @@ def report(cluster: Cluster, folder: Path, *how: str) -> tuple[dict[str, dict[st
 
 def written(cluster: Cluster) -> int:
     """Return the bytes that the kernel has written to the node's card."""
-    device = next(n["card"] for n in cluster.status["nodes"] if n["name"] == cluster.carded)
+    # The card gets another loop device when the node's power comes back
+    nodes = json.loads(cluster.lab("status", "--json").out)["nodes"]
+    device = next(n["card"] for n in nodes if n["name"] == cluster.carded)
     name = str(device).rpartition("/")[2]
     return int(Path(f"/sys/block/{name}/stat").read_text().split()[6]) * 512
 
