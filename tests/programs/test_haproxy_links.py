@@ -156,12 +156,16 @@ def test_who_hands_the_address_over_answers_nobody_who_asks_for_it(two: Lan) -> 
     """Check it, as an answer would have the switch send the new owner's frames to the old one."""
     one, other = two.proxies
     one.elect()
+    assert two.who() == "p1"
     leaving = threading.Thread(target=one.call, args=("hand-over",))
     leaving.start()
     wait(lambda: (one.root / "run/down").read_text() == "50\n")
     other.elect()
     assert one.up()
-    assert {who_is_asked_anew(two) for _ in range(20)} == {"p2"}
+    assert one.inside("ip", "-4", "neighbour", "show", "dev", "api") == ""
+    for _ in range(10):
+        assert one.call("alive") == 0, "as keepalived does each second"
+        assert (two.who(), who_is_asked_anew(two)) == ("p2", "p2")
     one.dismiss()
     leaving.join()
 
