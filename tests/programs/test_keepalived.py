@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chaos_engine.deploys.vrrp import vrrp_files
-from chaos_engine.facts.haproxy import RUN, SCRIPT
+from chaos_engine.facts.haproxy import RUN, SEVERAL
 from chaos_engine.facts.vrrp import CONFIG
 from tests.programs.image import images, run
 from tests.unit.rendered import PROXIES, VRRP
@@ -82,7 +82,7 @@ def test_an_owner_gives_way_to_its_peers_alone(folder: Path) -> None:
         '[ ! -e "$deb" ] || dpkg-deb --fsys-tarfile "$deb" |',
         'tar -xC "$root" --keep-directory-symlink; done; done',
         f"mkdir -p $root{RUN}; echo 0 >$root{RUN}/down",
-        f"printf '#!/bin/sh\\n' >$root{SCRIPT}; chmod 755 $root{SCRIPT}",
+        f"printf '#!/bin/sh\\n' >$root{SEVERAL}; chmod 755 $root{SEVERAL}",
         "export root; exec unshare --net sh -s <<'END'",
         *LAN,
         "chroot $root keepalived --vrrp --dont-fork --log-console --no-syslog \\",
