@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator
@@ -43,10 +42,7 @@ def found_in(path: Path, words: Iterable[str]) -> set[str]:
 
 def test_no_log_message_reaches_the_card(deployed: Cluster) -> None:
     node = deployed.carded
-    # As it is now: with each start the node may have another loop device
-    nodes = json.loads(deployed.lab("status", "--json").out)["nodes"]
-    device = next(each["card"] for each in nodes if each["name"] == node)
-    image = Path(Path(f"/sys/block/{device}/loop/backing_file").read_text().strip())
+    image = Path(Path(f"/sys/block/{deployed.card(node)}/loop/backing_file").read_text().strip())
     host = deployed.host(node)
     ways = {
         "syslog": "logger {}",

@@ -34,11 +34,7 @@ def report(cluster: Cluster, folder: Path, *how: str) -> tuple[dict[str, dict[st
 
 def written(cluster: Cluster) -> int:
     """Return the bytes that the kernel has written to the node's card."""
-    # The card gets another loop device when the node's power comes back
-    nodes = json.loads(cluster.lab("status", "--json").out)["nodes"]
-    device = next(n["card"] for n in nodes if n["name"] == cluster.carded)
-    name = str(device).rpartition("/")[2]
-    return int(Path(f"/sys/block/{name}/stat").read_text().split()[6]) * 512
+    return int(Path(f"/sys/block/{cluster.card(cluster.carded)}/stat").read_text().split()[6]) * 512
 
 
 def test_a_node_and_one_that_is_not_there(deployed: Cluster, tmp_path: Path) -> None:

@@ -130,6 +130,14 @@ class Cluster:
         assert found, f"no worker of the lab {self.name} has a card; it needs: lab up --card NODE"
         return found[0]
 
+    def card(self, node: str) -> str:
+        """Return the name of the block device that a node has as its card now.
+
+        With each start the node may have another one.
+        """
+        nodes = json.loads(self.lab("status", "--json").out)["nodes"]
+        return next(str(n["card"]) for n in nodes if n["name"] == node)
+
     @property
     def limit(self) -> list[str]:
         """Return pyinfra's options that limit a run to the hosts that this lab has."""

@@ -6,7 +6,6 @@ writeback is a setting of the kernel, which the nodes share, so its rows have a 
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import subprocess
@@ -521,9 +520,7 @@ def load(cluster: Cluster, node: str, program: str, seconds: int, word: str = "l
 
 def sectors(cluster: Cluster, node: str) -> int:
     """Return the number of 512-byte sectors that were ever written to the node's card."""
-    found = json.loads(cluster.lab("status", "--json").out)["nodes"]
-    device = next(each["card"] for each in found if each["name"] == node)
-    return int(Path(f"/sys/block/{device}/stat").read_text().split()[6])
+    return int(Path(f"/sys/block/{cluster.card(node)}/stat").read_text().split()[6])
 
 
 def parse_changed(text: str) -> list[Changed]:

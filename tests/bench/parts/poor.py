@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -77,8 +76,7 @@ def _with_cards(
 
 def _stat(cluster: Cluster, node: str) -> tuple[int, int, int]:
     """Return the number of the node's card, and its written sectors and flushes so far."""
-    found = json.loads(cluster.lab("status", "--json").out)["nodes"]
-    device = next(each["card"] for each in found if each["name"] == node)
+    device = cluster.card(node)
     sectors, flushes = parse_stat(Path(f"/sys/block/{device}/stat").read_text())
     return int(device.removeprefix("loop")), sectors, flushes
 
