@@ -83,12 +83,14 @@ def test_the_address_outlives_a_power_cut_of_its_owner(two: Cluster) -> None:
     assert owner(two, PROXIES) == standby
 
 
-def test_a_restart_of_docker_hands_the_address_over(two: Cluster) -> None:
+@pytest.mark.parametrize("unit", ["docker", "haproxy_vrrp"])
+def test_a_restart_hands_the_address_over(two: Cluster, unit: str) -> None:
+    """Ubuntu restarts keepalived by itself after an update of its libraries (needrestart)."""
     for _ in PROXIES:
         await_both(two)
         owns = owner(two, PROXIES)
         with watched(two, [CONTROLLERS[0]]) as seen:
-            two.exec(owns, "systemctl restart docker")
+            two.exec(owns, f"systemctl restart {unit}")
             await_both(two)
         print(f"{owns}: {seen.requests} requests, the slowest took {seen.slowest} s")
         assert few_failed(seen), seen.failures

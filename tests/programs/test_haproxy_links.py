@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs.lan import Lan, lan, run, wait
+from tests.programs.lan import Lan, Proxy, lan, run, wait
 
 _LINKS = "ip link add v0 type veth peer name v1 && ip link add link v0 name v2 type macvlan"
 
@@ -24,6 +24,10 @@ pytestmark = pytest.mark.skipif(
     ).returncode
     != 0,
     reason="only root has network namespaces of its own, and macvlan links in them",
+)
+
+needs_iptables = pytest.mark.skipif(
+    not shutil.which("iptables-restore"), reason="iptables is not installed"
 )
 
 
@@ -135,20 +139,41 @@ def test_a_new_owner_cuts_what_is_left_of_a_dead_one(two: Lan) -> None:
     assert answers[-1][1].startswith("error: ")
 
 
-@pytest.mark.skipif(not shutil.which("iptables-restore"), reason="iptables is not installed")
+def hand_over(one: Proxy, other: Proxy) -> None:
+    """Have a proxy hand the address over, as its units and keepalived do it together."""
+    leaving = threading.Thread(target=one.call, args=("hand-over",))
+    leaving.start()
+    wait(lambda: (one.root / "run/down").read_text() == "50\n")
+    other.elect()
+    one.dismiss()
+    leaving.join()
+
+
+@needs_iptables
 def test_an_old_connection_outlives_a_hand_over(two: Lan) -> None:
     one, other = two.proxies
     one.elect()
     with two.asking(2, "keep") as answers:
-        leaving = threading.Thread(target=one.call, args=("hand-over",))
-        leaving.start()
-        wait(lambda: (one.root / "run/down").read_text() == "50\n")
-        other.elect()
-        one.dismiss()
-        leaving.join()
+        hand_over(one, other)
     assert {kept for _, kept, _ in answers} == {"p1"}
     assert {new for new, _, _ in answers} == {"p1", "p2"}
     assert answers[-1][0] == "p2"
+    assert max(took for _, _, took in answers) < 1
+
+
+@needs_iptables
+def test_a_proxy_that_has_handed_over_can_own_the_address_again(two: Lan) -> None:
+    """Its container is the same one if keepalived alone was restarted."""
+    one, other = two.proxies
+    one.elect()
+    hand_over(one, other)
+    assert one.call("end-draining") == 0
+    assert (one.root / "run/down").read_text() == "0\n"
+    assert (one.up(), who_is_asked_anew(two)) == (False, "p2")
+    with two.asking(2, "keep") as answers:
+        hand_over(other, one)
+    assert {kept for _, kept, _ in answers} == {"p2"}
+    assert answers[-1][0] == "p1"
     assert max(took for _, _, took in answers) < 1
 
 
@@ -189,12 +214,7 @@ def test_a_client_on_the_new_owner_waits_for_nothing(two: Lan) -> None:
     assert other.call("hairpin") == 0
     one.elect()
     with replace(two, client=other.node).asking(3) as answers:
-        leaving = threading.Thread(target=one.call, args=("hand-over",))
-        leaving.start()
-        wait(lambda: (one.root / "run/down").read_text() == "50\n")
-        other.elect()
-        one.dismiss()
-        leaving.join()
+        hand_over(one, other)
     assert answers[-1][0] == "p2"
     assert max(took for _, _, took in answers) < 1
 

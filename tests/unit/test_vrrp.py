@@ -263,7 +263,35 @@ def test_an_owner_whose_keepalived_has_ended_gives_the_address_up(tmp_path: Path
     assert done.stderr == "", "undo has removed HAProxy's script already"
     proxy_script(tmp_path, "exit 0")
     done = run(stopped, tmp_path)
-    assert (done.returncode, done.stderr) == (0, "script follow\n")
+    assert (done.returncode, done.stderr) == (0, "script follow\nscript end-draining\n")
+
+
+@pytest.mark.parametrize(
+    ("main", "links", "chosen", "hands_over"),
+    [
+        ("MAINPID=42", True, True, True),
+        ("", True, True, False),
+        ("MAINPID=42", False, True, False),
+        ("MAINPID=42", True, False, False),
+    ],
+    ids=["owner", "keepalived has crashed", "HAProxy has ended", "standby"],
+)
+def test_only_an_owner_hands_the_address_over_before_keepalived_ends(
+    tmp_path: Path, main: str, links: bool, chosen: bool, hands_over: bool
+) -> None:
+    proxy_script(tmp_path, "exit 0")
+    if not links:
+        (tmp_path / "run/chaos-engine/haproxy/pid").unlink()
+    ip = 'case $* in *"show dev lo to 127.60.0.60/32") echo 1: lo ;; esac' if chosen else ""
+    done = run(f"{main}\nset -- hand-over\n{program(tmp_path)}", tmp_path, ip=ip)
+    assert done.returncode == 0
+    assert done.stderr == ("script hand-over\n" if hands_over else "")
+
+
+def test_unit_hands_the_address_over_before_keepalived_ends() -> None:
+    lines = str(FILES[UNIT_FILE].content).splitlines()
+    assert f"ExecStop=-{PROGRAM} hand-over" in lines
+    assert f"ExecStopPost=-{PROGRAM} stopped" in lines
 
 
 @pytest.mark.parametrize("alive", ["exit 0", "exit 1"])

@@ -95,8 +95,8 @@ PARTITIONS = {
 """With the default of 5 rounds: 20 runs."""
 
 
-def _restart_docker(cluster: Cluster, node: str) -> None:
-    cluster.exec(node, "systemctl restart docker")
+def _restart(unit: str, cluster: Cluster, node: str) -> None:
+    cluster.exec(node, f"systemctl restart {unit}")
 
 
 def _reboot(cluster: Cluster, node: str) -> None:
@@ -106,7 +106,8 @@ def _reboot(cluster: Cluster, node: str) -> None:
 
 
 PLANNED: dict[str, Callable[[Cluster, str], None]] = {
-    "Docker restarted": _restart_docker,
+    "Docker restarted": partial(_restart, "docker"),
+    "keepalived restarted": partial(_restart, "haproxy_vrrp"),
     "node rebooted": _reboot,
 }
 """What is done to the owner, and then to the other proxy, which owns the address by then."""
