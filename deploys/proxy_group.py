@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from chaos_engine.deploys.settings import SettingsError
-from chaos_engine.deploys.site import ipv4, node_address, node_name
+from chaos_engine.deploys.settings import PREFIX, SettingsError
+from chaos_engine.deploys.site import EndpointSettings, ipv4, node_address, node_name
 from chaos_engine.deploys.summary import summarized
 from chaos_engine.facts.observe import current
 
 WORKERS = "workers"
 GROUP = "proxy"
-ONE_FOR_ALL = ("chaos_vip", "chaos_vip_name", "chaos_vip_port")
-
 ONE_FOR_PROXIES = (
     "chaos_vrrp_id",
     "chaos_vrrp_interval",
@@ -65,8 +63,10 @@ def check_groups() -> None:
             f"{', '.join(host.groups) or 'all'}; add the host to {WORKERS} in inventory.py, or "
             f"exclude it with --exclude {host.name}"
         )
-    for key in ONE_FOR_ALL:
-        values = {other.name: other.data.get(key) for other in host.inventory}
+    workers = [other for other in host.inventory if WORKERS in other.groups]
+    for name, field in EndpointSettings.model_fields.items():
+        key = f"{PREFIX}{name}"
+        values = {other.name: other.data.get(key, field.default) for other in workers}
         if problem := disagreement(key, {name: v for name, v in values.items() if v is not None}):
             raise SettingsError(problem)
 

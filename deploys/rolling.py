@@ -6,12 +6,14 @@ import shutil
 import socket
 from functools import cache
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 import gevent  # type: ignore[import-untyped]
 import yaml
 from pydantic import Field
+from pyinfra.api.state import State
 
-from chaos_engine.deploys.proxy_group import several_proxies
+from chaos_engine.deploys.proxy_group import disagreement, several_proxies
 from chaos_engine.deploys.settings import SettingsError, local_path, read_setting
 from chaos_engine.deploys.site import ControllersSettings, EndpointSettings
 from chaos_engine.deploys.values import LocalFileOrNone, Number
@@ -31,9 +33,9 @@ class RollingSettings(ControllersSettings, EndpointSettings):
         1,
         ge=1,
         le=100,
-        description="how many nodes of a cluster may be down at the same time; all hosts must have "
-        "the same value. Runs with different values wait for each other. Controllers and proxies "
-        "are always restarted one at a time",
+        description="how many nodes of a cluster may be down at the same time; all hosts of a run "
+        "must have the same value. Runs with different values wait for each other. Controllers and "
+        "proxies are always restarted one at a time",
     )
     kubeconfig: LocalFileOrNone = Field(
         "",
@@ -49,9 +51,16 @@ class RollingSettings(ControllersSettings, EndpointSettings):
     def rolling(self) -> Rolling:
         """Return how to drain the current host, and which nodes may be down at the same time.
 
-        Raises `SettingsError` if kubectl or the kubeconfig is missing, or the kubeconfig is wrong.
+        Raises `SettingsError` if kubectl or the kubeconfig is missing, if the kubeconfig is wrong,
+        or if another host of the run has another ``chaos_rolling_batch``.
         """
-        host = current()[1]
+        state, host = current()
+        known = _batches.setdefault(state, {})
+        known[host.name] = self.rolling_batch
+        batches = {one.name: known[one.name] for one in host.inventory if one.name in known}
+        why = "all nodes of a run share their turns"
+        if problem := disagreement("chaos_rolling_batch", batches, why):
+            raise SettingsError(problem)
         # node_name() raises an error for a host that is not in chaos_nodes. So it is called only if
         # the name is needed
         node = self.node_name() if self.controllers or self.kubeconfig else ""
@@ -100,6 +109,10 @@ class RollingSettings(ControllersSettings, EndpointSettings):
             "in that file, replace the server's name with the API's address, or add the name to "
             "/etc/hosts on this computer"
         )
+
+
+_batches: WeakKeyDictionary[State, dict[str, int]] = WeakKeyDictionary()
+"""The ``chaos_rolling_batch`` of each host of a run, by the host's name, as far as it is known."""
 
 
 def kubeconfig_server(data: bytes) -> tuple[str, int]:

@@ -86,8 +86,10 @@ class Gate:
         After a turn has failed, no node may take a turn. While a node of the cluster has problems,
         only nodes with problems may take a turn, because the turn may fix them.
         """
-        if self.failed or name in self.problems:
+        if self.failed:
             return self.failed
+        if name in self.problems:
+            return ""
         return next((f"{other}: {why}" for other, why in self.problems.items()), "")
 
 
@@ -95,5 +97,9 @@ _GATES: WeakKeyDictionary[State, Gate] = WeakKeyDictionary()
 
 
 def gate(state: State, batch: int) -> Gate:
-    """Return the gate of a run. The first call creates it; later calls ignore `batch`."""
+    """Return the gate of a run.
+
+    + batch: how many nodes of a cluster may be down at the same time; the same in all calls of a
+      run, because the first call creates the gate
+    """
     return _GATES.setdefault(state, Gate(batch))

@@ -1272,6 +1272,24 @@ INVENTORY = [
         {"proxy": {"chaos_vip": "192.168.1.61"}},
         inventory='workers = ["pi4", "pi5"]\nproxy = ["pi5"]\n',
     ),
+    # A host without the setting has the default
+    Case(
+        "chaos_vip_name: the value is k8s for pi4, api for pi5, but all nodes use the same API; "
+        "set chaos_vip_name once, in group_data/all.py",
+        {"proxy": {"chaos_vip_name": "api"}},
+        inventory='workers = ["pi4", "pi5"]\nproxy = ["pi5"]\n',
+    ),
+    Case(
+        "chaos_rolling_batch: the value is 3 for pi4, 1 for pi5, but all nodes of a run share "
+        "their turns; set chaos_rolling_batch once, in group_data/all.py",
+        inventory='workers = [("pi4", {"chaos_rolling_batch": 3}), "pi5"]\nproxy = ["pi5"]\n',
+    ),
+    Case(
+        "chaos_rolling_batch: the value is 1 for pi4, 3 for pi5, but all nodes of a run share "
+        "their turns",
+        inventory='workers = ["pi4", ("pi5", {"chaos_rolling_batch": 3})]\n',
+        deploy="chaos_engine.deploys.docker",
+    ),
     Case(
         "pi5: in the inventory's group proxy, but not in workers, so the host would not get the "
         "settings in group_data/workers.py; add the host to workers in inventory.py too",

@@ -393,6 +393,17 @@ def test_a_host_that_is_in_no_cluster_needs_no_name_in_one() -> None:
         assert RollingSettings.resolve().rolling().node == ""
 
 
+def test_hosts_of_a_run_agree_on_how_many_may_be_down() -> None:
+    nodes = Nodes("pi1", "pi4", hosts={"pi1": {"chaos_rolling_batch": 3}})
+    with nodes.on("pi1"):
+        assert RollingSettings.resolve().rolling().batch == 3
+    with nodes.on("pi4"), pytest.raises(SettingsError, match="3 for pi1, 1 for pi4"):
+        RollingSettings.resolve().rolling()
+    # the call of a deploy may give the same value
+    with nodes.on("pi4"):
+        assert RollingSettings.resolve({"rolling_batch": 3}).rolling().batch == 3
+
+
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Let this computer resolve only these names of machines; it knows all addresses."""

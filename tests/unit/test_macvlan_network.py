@@ -16,7 +16,7 @@ from pyinfra.api.exceptions import FactProcessError
 
 from chaos_engine.deploys import macvlan_network as deploy
 from chaos_engine.deploys.macvlan_network import MacvlanNetworkSettings
-from chaos_engine.deploys.proxy_group import disagreement, proxy_problem
+from chaos_engine.deploys.proxy_group import check_groups, disagreement, proxy_problem
 from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.facts.docker import DockerInfo, DockerNetwork, DockerNetworks, Engine
 from chaos_engine.facts.network import Interface, InterfaceState
@@ -121,6 +121,18 @@ def test_hosts_agree_on_the_address_of_the_api(values: dict[str, str], message: 
     problem = disagreement("chaos_vip", values)
     assert problem.startswith(message)
     assert bool(problem) == bool(message)
+
+
+def test_a_host_that_is_no_node_need_not_agree_on_the_name_of_the_api() -> None:
+    data = {"chaos_vip_name": "api"}
+    with Nodes("pi1", "nas", groups={"workers": (["pi1"], data)}).on("pi1"):
+        check_groups()
+    named = {"pi1": data}
+    with (
+        Nodes("pi1", "pi4", hosts=named, groups={"workers": (["pi1", "pi4"], {})}).on("pi1"),
+        pytest.raises(SettingsError, match="chaos_vip_name: the value is api for pi1, k8s for pi4"),
+    ):
+        check_groups()
 
 
 def test_no_other_host_is_even_read() -> None:
