@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pydantic import Field
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.site import DockerDataSettings
 from chaos_engine.deploys.values import Number
-from chaos_engine.facts.container_logs import MOUNTED_AS_IN_FSTAB
+from chaos_engine.facts.container_logs import NOT_AS_IN_FSTAB, LostOptions
+from chaos_engine.facts.observe import NodeError, Read, observe
 from chaos_engine.operations import sysctl
 from chaos_engine.operations.container_logs import UNDO, set_mount_options
 
@@ -77,7 +80,22 @@ def sysctls(seconds: int) -> dict[str, str]:
     }
 
 
-@concern("Container logs", ContainerLogsSettings, health=[MOUNTED_AS_IN_FSTAB], undo=UNDO)
+def _problems(settings: ContainerLogsSettings) -> Iterator[str]:
+    """Yield a message if the current host lost mount options that a run has set."""
+    try:
+        if observe(LostOptions):
+            yield NOT_AS_IN_FSTAB
+    except NodeError as error:
+        yield str(error)
+
+
+@concern(
+    "Container logs",
+    ContainerLogsSettings,
+    reads=lambda settings: [Read.of(LostOptions)],
+    problems=_problems,
+    undo=UNDO,
+)
 def container_logs(settings: ContainerLogsSettings) -> None:
     """Write container logs to the card later, so that most logs never reach the card.
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pyinfra.api.command import QuoteString, StringCommand
 from typing_extensions import override
 
+from chaos_engine.facts import fstab
 from chaos_engine.facts.files import Texts
 from chaos_engine.facts.fstab import PATH as FSTAB
-from chaos_engine.facts.health import Check
 from chaos_engine.facts.manifest import MANIFEST
-from chaos_engine.facts.mounts import Mount, mount_of, parse_mounts
+from chaos_engine.facts.mounts import (
+    DISKS,
+    Mount,
+    mount_of,
+    mounted_at,
+    mounts_in,
+    parse_mounts,
+)
 from chaos_engine.facts.observe import ComposedFact, NodeFact, Read, Value
 from chaos_engine.facts.systemd_files import texts_of
 from chaos_engine.facts.text import grouped
@@ -25,6 +33,7 @@ COMMIT_SECONDS = 5
 
 _EXT4 = "/proc/fs/ext4/"
 _DEVICES = "/proc/partitions"
+_NOTED = (MANIFEST, r"^container_logs\tmount\t.*\n?")
 
 
 @dataclass(frozen=True)
@@ -135,24 +144,60 @@ def commit_seconds(mount: Mount, texts: Mapping[str, str]) -> int | None:
     return int(next(given, COMMIT_SECONDS))
 
 
-MOUNTED_AS_IN_FSTAB = Check(
-    "container_logs",
-    # Check only mounts whose options a run has changed
-    rf"""changed=$(awk -F '\t' '
-  $1 == "container_logs" && $2 == "mount" && $5 == "." {{ print $4 }}' {MANIFEST} 2>/dev/null)
-[ -z "$changed" ] || printf '%s\n' "$changed" | {{
-  while read -r option_of; do
-    target=${{option_of#* }}
-    wanted=$(awk -v "at=$target" '$1 !~ /^#/ && $2 == at {{ print $4; exit }}' {FSTAB})
-    found=$(awk -v "at=$target" '$5 == at {{ found = $6 "," $NF }} END {{ print found }}' \
-      /proc/self/mountinfo)
-    for option in $(printf '%s\n' "$wanted" | tr , '\n' | grep -xE 'noatime|lazytime|commit=.*')
-    do
-      [ "$option" = commit={COMMIT_SECONDS} ] ||
-        case ",$found," in *",$option,"*) ;; *) exit 1 ;; esac
-    done
-  done
-}}""",
+class LostOptions(ComposedFact[tuple[str, ...]]):
+    """The mount options of ``/etc/fstab`` that are not in force, such as ``noatime of /``.
+
+    The fact looks only at the mounts whose options a run has changed, and only at options that
+    `chaos_engine.operations.container_logs` sets.
+
+    **Example:** ``pyinfra inventory.py fact chaos_engine.facts.container_logs.LostOptions``
+    """
+
+    @override
+    def reads(self) -> tuple[Read, ...]:
+        return (Read.of(Texts, patterns=(FSTAB, DISKS, _NOTED)),)
+
+    @override
+    def compose(self, found: dict[str, bytes | None]) -> tuple[str, ...]:
+        texts = texts_of(found)
+        targets = noted_targets(texts.get(MANIFEST, ""))
+        return tuple(lost_options(texts.get(FSTAB, ""), mounts_in(found), targets))
+
+
+def noted_targets(lines: str) -> tuple[str, ...]:
+    """Return the mount points whose mount options a run has changed, without duplicates.
+
+    + lines: the concern's lines of the kind ``mount`` in the node's manifest. A line that was cut
+      short does not count
+    """
+    fields = (line.split("\t") for line in lines.split("\n"))
+    names = (one[3] for one in fields if len(one) == 5 and one[4] == ".")
+    return tuple(dict.fromkeys(name.partition(" ")[2] for name in names))
+
+
+def lost_options(text: str, mounts: Iterable[Mount], targets: Iterable[str]) -> Iterator[str]:
+    """Yield each option of fstab with which a file system is not mounted. This is a pure function.
+
+    + text: the text of ``/etc/fstab``
+    + mounts: the present mounts
+    + targets: the mount points to look at. A mount point without an entry in fstab is left out
+
+    **Example:** ``"commit=600 of /mnt/ssd"``
+    """
+    mounts = tuple(mounts)
+    for target in targets:
+        mount = mounted_at(mounts, target)
+        found = (*mount.options, *mount.super_options) if mount else ()
+        for entry in fstab.mounted_at(text, target)[:1]:
+            for option in fstab.options(text.split("\n")[entry.number - 1]).split(","):
+                # The kernel does not show the default of commit=
+                default = option == f"commit={COMMIT_SECONDS}"
+                ours = re.fullmatch("noatime|lazytime|commit=.*", option)
+                if ours and not default and option not in found:
+                    yield f"{option} of {target}"
+
+
+NOT_AS_IN_FSTAB = (
     "the file system of Docker's data is not mounted with the options of /etc/fstab; deploy again, "
-    "or reboot the node (findmnt shows the options)",
+    "or reboot the node (findmnt shows the options)"
 )

@@ -36,6 +36,10 @@ MOUNTS = _at(_PLACES)
 """A pattern for the fact `Texts`, to read only the mounts at the system's own paths. A node may
 have many other mounts, with long names."""
 
+DISKS = (_LIST, r"^(?!.* - overlay ).*\n?")
+"""A pattern for the fact `Texts`, to read all mounts but overlays. Docker mounts an overlay for
+each container, with long options."""
+
 Answer = Literal["answers", "fails", "hangs"]
 
 
@@ -124,8 +128,8 @@ class Answers(NodeFact[Answer]):
 def mounts_in(texts: Mapping[str, bytes | None]) -> tuple[Mount, ...]:
     """Return the mounts that the fact `Texts` has read.
 
-    + texts: the value of `Texts`, read with the pattern `MOUNTS`. Bytes that are not UTF-8 are
-      escaped in the result
+    + texts: the value of `Texts`, read with the pattern `MOUNTS` or `DISKS`. Bytes that are not
+      UTF-8 are escaped in the result
     """
     return parse_mounts((texts[_LIST] or b"").decode(errors="backslashreplace"))
 

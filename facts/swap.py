@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from chaos_engine.facts.callers import COLLECT
 from chaos_engine.facts.files import Texts
+from chaos_engine.facts.fstab import PATH as FSTAB
 from chaos_engine.facts.health import Check
 from chaos_engine.facts.manifest import MANIFEST
 from chaos_engine.facts.observe import ComposedFact, NodeFact, Read, Value
@@ -125,7 +126,6 @@ done
 
 _SWAPS = "/proc/swaps"
 _MEMORY = ("/proc/meminfo", "^MemAvailable:.*")
-_FSTAB = "/etc/fstab"
 _NOTED = (MANIFEST, r"^[^\t\n]*\tswap\t.*\n?")
 _SWAP_TARGET = "swap.target"
 
@@ -162,7 +162,7 @@ class Swaps(ComposedFact[SwapState]):
     @override
     def reads(self) -> tuple[Read, ...]:
         return (
-            Read.of(Texts, patterns=(_SWAPS, _MEMORY, _FSTAB, RPI_SWAP_DROP_IN, _NOTED)),
+            Read.of(Texts, patterns=(_SWAPS, _MEMORY, FSTAB, RPI_SWAP_DROP_IN, _NOTED)),
             Read.of(UnitProperties, units=(_SWAP_TARGET, *SERVICES)),
             Read.of(_Providers),
         )
@@ -180,7 +180,7 @@ class Swaps(ComposedFact[SwapState]):
         return SwapState(
             areas=areas,
             available=int(texts[_MEMORY[0]].split()[1]),
-            fstab=texts.get(_FSTAB, ""),
+            fstab=texts.get(FSTAB, ""),
             units=swap_units,
             services=_states(units.values()),
             rpi_swap=rpi_swap,

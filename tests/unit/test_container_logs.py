@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from chaos_engine.deploys.container_logs import ContainerLogsSettings, sysctls
 from chaos_engine.facts.container_logs import (
-    MOUNTED_AS_IN_FSTAB,
     DataDisk,
     DockerDisk,
+    LostOptions,
     commit_seconds,
 )
 from chaos_engine.facts.docker import Engine
 from chaos_engine.facts.fstab import entries, options, with_options
+from chaos_engine.facts.manifest import MANIFEST
 from chaos_engine.facts.mounts import Mount, parse_mounts
 from chaos_engine.facts.observe import NodeError, Read
 from chaos_engine.operations.container_logs import (
@@ -346,31 +347,62 @@ def test_undo_mounts_as_before_what_is_still_mounted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("manifest", "fstab", "shown", "works"),
+    ("noted", "fstab", "shown", "lost"),
     [
-        ("", "/dev/a / ext4 noatime,commit=600", ROOT, True),  # no run has changed it
-        ("atime /", "/dev/a / ext4 noatime", ROOT, False),
-        ("atime /", "/dev/a / ext4 noatime,commit=5", ROOT.replace("relatime", "noatime"), True),
-        ("commit /", "/dev/a / ext4 commit=600", ROOT, False),
-        ("commit /", "/dev/a / ext4 commit=600", f"{ROOT},commit=600", True),
-        ("commit /", "# /dev/a / ext4 commit=600", ROOT, True),
+        ("", "/dev/a / ext4 noatime,commit=600", ROOT, ()),  # no run has changed it
+        ("atime /", "/dev/a / ext4 noatime", ROOT, ("noatime of /",)),
+        ("atime /", "/dev/a / ext4 noatime,commit=5", ROOT.replace("relatime", "noatime"), ()),
+        ("commit /", "/dev/a / ext4 commit=600", ROOT, ("commit=600 of /",)),
+        ("commit /", "/dev/a / ext4 commit=600", f"{ROOT},commit=600", ()),
+        ("commit /", "# /dev/a / ext4 commit=600", ROOT, ()),
+        # fstab is read as systemd and mount read it
+        ("commit /mnt/ssd", "/dev/a /mnt/ssd/ ext4 commit=9", SSD, ("commit=9 of /mnt/ssd",)),
+        ("atime /mnt/ssd", "/dev/a /mnt//ssd ext4 noatime,lazytime", SSD, ()),
+        (
+            "atime /mnt/a b",
+            "/dev/a /mnt/a\\040b ext4 noatime",
+            SSD.replace("ssd", "a\\040b").replace("noatime", "relatime"),
+            ("noatime of /mnt/a b",),
+        ),
+        ("atime /mnt/ssd", "/dev/a /mnt/ssd ext4 noatime", ROOT, ("noatime of /mnt/ssd",)),
+        ("atime /mnt/ssd", "/dev/a /mnt/ssd", SSD, ()),
     ],
 )
 def test_a_mount_that_lost_its_options_is_seen(
-    tmp_path: Path, manifest: str, fstab: str, shown: str, works: bool
+    noted: str, fstab: str, shown: str, lost: tuple[str, ...]
 ) -> None:
-    lines = f"container_logs\tmount\trelatime\t{manifest}\t.\n" if manifest else ""
+    line = f"container_logs\tmount\trelatime\t{noted}"
+    found = LostOptions().compose(
+        {
+            # The last line was cut short
+            MANIFEST: f"{line}\t.\n{line}\t.\ncontainer_logs\tmount\tx\tatime /".encode()
+            if noted
+            else None,
+            "/etc/fstab": fstab.encode(),
+            "/proc/self/mountinfo": f"{shown}\n".encode(),
+        }
+    )
+    assert found == lost
+
+
+def test_only_the_mounts_that_a_run_has_changed_are_read(tmp_path: Path) -> None:
     places = {
-        "/var/lib/chaos-engine/manifest": lines,
-        "/etc/fstab": fstab,
-        "/proc/self/mountinfo": shown,
+        MANIFEST: "swap\tmount\t-\ta /\t.\ncontainer_logs\tmount\trelatime\tatime /\t.\n",
+        "/etc/fstab": "/dev/a / ext4 noatime\n",
+        "/proc/self/mountinfo": f"{ROOT}\n25 24 0:5 / /x rw - overlay overlay rw\n",
     }
-    command = MOUNTED_AS_IN_FSTAB.command
+    (read,) = Read.of(LostOptions).parts
+    command = read.command.get_raw_value()
     for number, (path, text) in enumerate(places.items()):
         (tmp_path / str(number)).write_text(text)
         command = command.replace(path, str(tmp_path / str(number)))
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
-    assert ((done.returncode == 0), done.stderr) == (works, "")
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    texts = {
+        path: read.process(done.stdout.splitlines())[f"{tmp_path}/{number}"]
+        for number, path in enumerate(places)
+    }
+    assert texts["/proc/self/mountinfo"] == f"{ROOT}\n".encode()
+    assert LostOptions().compose(texts) == ("noatime of /",)
 
 
 def test_each_setting_is_a_switch_of_its_own() -> None:

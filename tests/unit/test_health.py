@@ -82,6 +82,7 @@ WITHOUT = {
     "packages": "what is not there does no work",
     "etcd_certificates": "etcd is asked by what the concern finds",
     "clock": "a fact of its own asks the kernel",
+    "container_logs": "a fact of its own compares fstab with the mounts",
     "quiet": "its operation sees a program that writes again, if the settings want it off",
     "macvlan_network": "the address on it is asked by haproxy's check",
 }

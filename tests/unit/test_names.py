@@ -16,6 +16,7 @@ FACTS = (
     "apt.Packages",
     "cloud_init.CloudInit",
     "container_logs.DockerDisk",
+    "container_logs.LostOptions",
     "containers.Container",
     "containers.Image",
     "cri_dockerd.CriDockerdVersion",
