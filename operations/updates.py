@@ -274,11 +274,7 @@ def _update(
         return ""
     host.log(f"Rebooting, because {why}")
     rebooted = {**cmdline.rebooted, **dict.fromkeys(due, cmdline.boot_id)}
-    return (
-        reboot_and_wait(state, host, cmdline, rebooted, seconds)
-        or _still_old(due)
-        or remove_note(state, host)
-    )
+    return reboot_and_wait(host, cmdline, rebooted, seconds) or _still_old(due) or remove_note(host)
 
 
 def _still_old(before: Mapping[str, str]) -> str:

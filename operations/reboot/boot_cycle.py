@@ -20,7 +20,6 @@ from chaos_engine.operations.engine.shell import PRELUDE, quote
 
 if TYPE_CHECKING:
     from pyinfra.api.host import Host
-    from pyinfra.api.state import State
 
 PAUSE = 0.5
 """Seconds between two attempts to reach a node that is rebooting."""
@@ -44,9 +43,7 @@ _LOOK = (
 )
 
 
-def reboot_and_wait(
-    state: State, host: Host, found: Cmdline, rebooted: Mapping[str, str], seconds: int
-) -> str:
+def reboot_and_wait(host: Host, found: Cmdline, rebooted: Mapping[str, str], seconds: int) -> str:
     """Reboot the node and wait until it has finished booting.
 
     + found: the node's boot ID and kernel command line, as read before. If the node's boot ID has
@@ -64,7 +61,7 @@ def reboot_and_wait(
         return _wait(host, found, seconds)
 
 
-def remove_note(state: State, host: Host) -> str:
+def remove_note(host: Host) -> str:
     """Remove the node's file `RECORD`, which lists the causes of its reboots.
 
     While a cause is in this file, later runs do not reboot the node for this cause again. So call

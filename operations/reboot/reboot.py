@@ -165,9 +165,9 @@ def _reboot(
     host.log(f"Rebooting, because {'; '.join(reasons.values())}")
     rebooted = {**found.rebooted, **dict.fromkeys(reasons, found.boot_id)}
     return (
-        reboot_and_wait(state, host, found, rebooted, seconds)
+        reboot_and_wait(host, found, rebooted, seconds)
         or _check_outcome(swaps, wanted)
-        or remove_note(state, host)
+        or remove_note(host)
     )
 
 

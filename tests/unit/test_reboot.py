@@ -178,7 +178,7 @@ def rebooted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collect the nodes that were rebooted; a node with "broken" in its name fails."""
     names: list[str] = []
 
-    def reboots(state: Any, host: Any, found: Any, noted: dict[str, str], seconds: int) -> str:
+    def reboots(host: Any, found: Any, noted: dict[str, str], seconds: int) -> str:
         names.append(host.name)
         assert set(noted.values()) == {BOOT}
         gevent.sleep(0.01)
@@ -186,7 +186,7 @@ def rebooted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(reboot, "reboot_and_wait", reboots)
     monkeypatch.setattr(reboot, "_check_outcome", lambda before, wanted: "")
-    monkeypatch.setattr(reboot, "remove_note", lambda state, host: "")
+    monkeypatch.setattr(reboot, "remove_note", lambda host: "")
     return names
 
 
@@ -307,11 +307,11 @@ def test_the_note_goes_when_the_reboot_brought_all(
     nodes = {"pi1": DUE, "pi2": DONE}
     withdrawn = []
 
-    def reboots(state: Any, host: Any, before: Any, noted: dict[str, str], seconds: int) -> str:
+    def reboots(host: Any, before: Any, noted: dict[str, str], seconds: int) -> str:
         nodes["pi1"] = replace(found, rebooted=noted)
         return ""
 
-    def withdraws(state: Any, host: Any) -> str:
+    def withdraws(host: Any) -> str:
         withdrawn.append(host.name)
         return ""
 
@@ -438,10 +438,6 @@ class Node:
         return "/tmp"
 
 
-class State:
-    print_output = print_input = False
-
-
 @pytest.fixture
 def run_cycle(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Restart a node, by a clock that only moves while somebody waits."""
@@ -455,9 +451,8 @@ def run_cycle(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(boot_cycle, "gevent", waits)
 
     def run(node: Node, found: Cmdline = DUE, seconds: float = 60) -> str:
-        state: Any = State()
         host: Any = node
-        return reboot_and_wait(state, host, found, {"swap": found.boot_id}, seconds)  # type: ignore[arg-type]
+        return reboot_and_wait(host, found, {"swap": found.boot_id}, seconds)  # type: ignore[arg-type]
 
     return run
 
@@ -554,13 +549,12 @@ def test_a_reboot_is_noted_before_it_is_made(tmp_path: Path) -> None:
 
 
 def test_the_note_is_removed_as_it_was_made() -> None:
-    state: Any = State()
     node, broken = Node(None), Node(None, refuse="Read-only file system")
 
-    assert remove_note(state, node) == ""  # type: ignore[arg-type]
+    assert remove_note(node) == ""  # type: ignore[arg-type]
     ((command, arguments),) = node.commands
     assert f"rm -f -- {RECORD}; sync /var/lib/chaos-engine" in command
     assert arguments["_sudo"]
-    assert remove_note(state, broken) == (  # type: ignore[arg-type]
+    assert remove_note(broken) == (  # type: ignore[arg-type]
         f"{RECORD} could not be removed: Read-only file system"
     )

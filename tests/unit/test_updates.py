@@ -214,7 +214,7 @@ class Run:
         self.patch.setattr(cordon, "read_standing", lambda host: self.standing(host.name))
         self.patch.setattr(module, "perform", self.perform)
         self.patch.setattr(module, "reboot_and_wait", self.reboot)
-        self.patch.setattr(module, "remove_note", lambda state, host: "")
+        self.patch.setattr(module, "remove_note", lambda host: "")
         self.patch.setattr(module, "LocalConnector", int)
         self.patch.setattr("chaos_engine.deploys.concern.gather", lambda: None)
         self.patch.setattr("chaos_engine.deploys.concern.observe", lambda fact: True)
@@ -244,9 +244,7 @@ class Run:
             self.answers[host.name] |= {Interrupted: ()}
         return ""
 
-    def reboot(
-        self, state: Any, host: Any, found: Cmdline, noted: dict[str, str], seconds: int
-    ) -> str:
+    def reboot(self, host: Any, found: Cmdline, noted: dict[str, str], seconds: int) -> str:
         self.reboots.append((host.name, tuple(noted)))
         need = self.answers[host.name][RebootNeed]
         running = need.newer_kernel or need.running
