@@ -307,12 +307,6 @@ def known_keys() -> frozenset[str]:
     return frozenset(PREFIX + name for model in _below(Settings) for name in model.model_fields)
 
 
-def all_models() -> list[type[Settings]]:
-    """Return all settings models of this package, without duplicates."""
-    models = dict.fromkeys(_below(Settings))
-    return [model for model in models if model.__module__.startswith("chaos_engine.")]
-
-
 def _below(model: type[Settings]) -> Iterator[type[Settings]]:
     """Yield all direct and indirect subclasses of a settings model.
 

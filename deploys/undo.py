@@ -67,7 +67,7 @@ class UndoSettings(Settings):
             raise ValueError(
                 "it is empty; give a concern's name, or remove the setting to undo all concerns"
             )
-        known = {*DECLARED, *ORDER} - _NOTHING_TO_UNDO
+        known = {*DECLARED} - _NOTHING_TO_UNDO
         for name in names:
             if name not in known:
                 hint = did_you_mean(name, known)

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from chaos_engine.deploys.settings import PREFIX, all_models
+from chaos_engine.deploys.settings import PREFIX
 from chaos_engine.deploys.undo import ORDER
 from chaos_engine.facts.api_servers import ApiServers
 from chaos_engine.facts.apt import Packages, PackageState
@@ -56,6 +56,7 @@ from chaos_engine.facts.vrrp import OtherRouter, RunningPeers
 from chaos_engine.facts.watchdog import Watchdog, WatchdogDropIns
 from chaos_engine.operations.cri_dockerd.tarball import MAX_PACKED, MIB
 from tests.unit.kubeconfig import admin_conf
+from tests.unit.models import all_models
 from tests.unit.openpgp_samples import CAPTIVE, SHORT
 from tests.unit.site import Done, Runner, Site
 from tests.unit.test_cri_dockerd import ZEROS, elf, sha256, tarball
@@ -2127,6 +2128,11 @@ NODES = [
         "/etc/fstab: line 1 ends with a carriage return, which systemd reads as part of the line; "
         "remove the carriage return",
         {DockerDisk: disk(fstab="/dev/a / ext4 defaults\r\n")},
+        settings=SPARED,
+    ),
+    node(
+        "/etc/fstab: line 2 has no type, so mount(8) skips the line; add the type and the options",
+        {DockerDisk: disk(fstab="# mine\nLABEL=root /\n")},
         settings=SPARED,
     ),
     node(

@@ -36,7 +36,6 @@ from pyinfra.api.exceptions import OperationValueError
 
 from chaos_engine import operations, templates
 from chaos_engine.deploys.kubernetes import KubernetesSettings, configuration
-from chaos_engine.deploys.settings import all_models
 from chaos_engine.facts.api_servers import ApiServers, ApiVersions
 from chaos_engine.facts.apt import Interrupted, Packages
 from chaos_engine.facts.clock import ServerSettings, TimeServices, TimeSources
@@ -108,6 +107,7 @@ from chaos_engine.operations.macvlan_network.network import recreate
 from chaos_engine.operations.rolling.cordon import Rolling, note
 from chaos_engine.operations.rolling.kubectl import ClusterNode, Kubectl
 from chaos_engine.operations.undo import concerns as undo
+from tests.unit.models import all_models
 from tests.unit.nodes import Connector, Nodes
 from tests.unit.scripts import Sandbox
 from tests.unit.test_preflight import GOOD

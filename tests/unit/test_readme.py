@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel, Field, StringConstraints
 
 from chaos_engine import deploys
-from chaos_engine.deploys.settings import all_models, known_keys
+from chaos_engine.deploys.settings import known_keys
 from chaos_engine.deploys.worker import CONCERNS
 from tests import docs_hook, settings_table, transcript
 from tests.pages import (
@@ -29,6 +29,7 @@ from tests.pages import (
     shell_blocks,
 )
 from tests.settings_table import BEGIN, END, PAGE, ROLES, replaced
+from tests.unit.models import all_models
 
 START = DOCS / "start.md"
 SITE = [CHECKOUT / "inventory.py", *sorted((CHECKOUT / "group_data").glob("*.py"))]

@@ -12,7 +12,6 @@ import pytest
 from chaos_engine.deploys.settings import (
     Settings,
     SettingsError,
-    all_models,
     known_keys,
     local_path,
     merge_lines,
@@ -24,6 +23,7 @@ from chaos_engine.deploys.site import (
     NodesSettings,
     VersionsSettings,
 )
+from tests.unit.models import all_models
 from tests.unit.nodes import Nodes
 
 SITE: dict[str, Any] = {
