@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Annotated
 
 from chaos_engine.facts.container_logs import DATA_ROOT, DataDisk, DockerDisk
@@ -87,9 +86,8 @@ def set_mount_options(options: Iterable[MountOption], data_root: Folder | None =
         because(f"set the options {','.join(options)} for {target} in {FSTAB}")
     if wrong:
         because(f"mount {target} with {','.join(wrong)} (it has {','.join(replaced(disk, wrong))})")
-    todo = replace(todo, why=(), repairs=tuple(repairs(target, wrong, bool(todo))))
     yield from files.transaction(
-        todo,
+        todo.explained_by(repairs(target, wrong, bool(todo))),
         before=compose_notes(disk, wrong, replaced_options(disk.fstab, fstab, target)),
         apply=compose(target, wrong),
         noop=f"{target}: mounted as wanted",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from chaos_engine.facts.fstab import PATH as FSTAB
 from chaos_engine.facts.fstab import is_swap
@@ -90,9 +90,8 @@ def disable_swap() -> Commands:
         warn(message)
     if todo:
         because(*why(found, todo))
-    file_plan = replace(file_plan, why=(), repairs=tuple(repairs(todo)))
     yield from files.transaction(
-        file_plan,
+        file_plan.explained_by(repairs(todo)),
         before=compose_notes(todo),
         apply=compose(todo) if todo else "",
         noop="no swap",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from chaos_engine.facts.files import FileState
@@ -158,6 +158,15 @@ class Plan:
 
     def __bool__(self) -> bool:
         return self != Plan()
+
+    def explained_by(self, repairs: Iterable[Repair]) -> Plan:
+        """Return the plan for an operation that gives its own reasons.
+
+        + repairs: the repairs of the whole operation. They replace the repairs of files and units
+
+        The returned plan has no reasons, because the operation has given them by `because`.
+        """
+        return replace(self, why=(), repairs=tuple(repairs))
 
 
 def unit_files(files: Iterable[File]) -> tuple[File, ...]:

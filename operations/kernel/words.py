@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from chaos_engine.facts.kernel import (
     BACKUP_SUFFIX,
@@ -83,7 +82,7 @@ def set_kernel_words(wanted: Iterable[KernelWord]) -> Commands:
             for message in warnings(file.path, source.text, wanted):
                 warn(message)
     # `decide` costs one more command to read the files, so it is called only for a change
-    todo = replace(files.decide(edited), why=(), repairs=tuple(repairs))
+    todo = files.decide(edited).explained_by(repairs)
     yield from files.transaction(todo, " && ".join(checks), apply, noop="the kernel: as wanted")
 
 
