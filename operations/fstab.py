@@ -49,7 +49,7 @@ def with_mount_options(text: str, target: str, wanted: Iterable[str]) -> str:
     + wanted: as `merged` takes them
 
     All else stays as it is. Raises `NodeError` if the mount point does not have exactly one entry,
-    or if the entry's line ends with a carriage return.
+    if the entry's line ends with a carriage return, or if it has no type.
     """
     found = mounted_at(text, target)
     if not found:
@@ -67,6 +67,11 @@ def with_mount_options(text: str, target: str, wanted: Iterable[str]) -> str:
         raise NodeError(
             f"{PATH}: line {number} ends with a carriage return, which systemd reads as part of "
             "the line; remove the carriage return"
+        )
+    if not found[0].kind:
+        raise NodeError(
+            f"{PATH}: line {number} has no type, so mount(8) skips the line; add the type and the "
+            "options"
         )
     new = merged(options(line), wanted)
     if new != options(line):

@@ -138,6 +138,8 @@ def test_a_comment_that_names_the_root_is_no_entry() -> None:
         ("#/dev/sda1 /mnt/ssd ext4 defaults 0 2\n", "no entry for /mnt/ssd"),
         ("/dev/a /mnt/ssd ext4\n/dev/b /mnt//ssd ext4 ro\n", "in lines 1 and 2; keep one"),
         ("/dev/a /mnt/ssd ext4 defaults\r\n", "line 1 ends with a carriage return"),
+        ("/dev/a /mnt/ssd\n", "line 1 has no type"),
+        ("\n\t/dev/a  /mnt/ssd/ ", "line 2 has no type"),
     ],
 )
 def test_an_entry_that_cannot_be_edited_is_told(fstab: str, says: str) -> None:
