@@ -60,7 +60,7 @@ class NodeFact(FactBase[T], Generic[T]):
         """
         try:
             return self.parse([])
-        except (ValueError, LookupError, ArithmeticError):
+        except Exception:
             return cast(T, None)
 
     def parse(self, lines: list[str]) -> T:
@@ -68,7 +68,8 @@ class NodeFact(FactBase[T], Generic[T]):
 
         + lines: the lines that the command printed
 
-        Raises ``ValueError``, ``LookupError`` or ``ArithmeticError`` if the lines make no sense.
+        Raises any exception if the lines make no sense, for example ``ValueError``, or
+        ``TypeError`` for JSON of another form.
         """
         raise NotImplementedError
 
@@ -84,7 +85,9 @@ class NodeFact(FactBase[T], Generic[T]):
         """
         try:
             return self.parse(output)
-        except (ValueError, LookupError, ArithmeticError) as error:
+        except FactProcessError:  # from a fact whose value this fact's value is made of
+            raise
+        except Exception as error:
             raise FactProcessError(f"unexpected answer: {error!r}") from error
 
 

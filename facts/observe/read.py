@@ -107,7 +107,7 @@ class Read:
         fact = self.fact()
         try:
             return fact.compose(*values, **dict(self.arguments))
-        except (ValueError, LookupError, ArithmeticError) as error:
+        except Exception as error:
             return NodeError(f"{fact.name}: unexpected answer: {error!r}")
 
 
@@ -135,7 +135,7 @@ class ComposedFact(NodeFact[T]):
         + args: the values of `reads`, in their order
         + arguments: the fact's own arguments
 
-        Raises ``ValueError`` or ``LookupError`` if the values make no sense.
+        Raises any exception if the values make no sense, for example ``ValueError``.
         """
         raise NotImplementedError
 

@@ -26,6 +26,7 @@ from chaos_engine.facts.api_servers import ApiServers
 from chaos_engine.facts.card import RootCard
 from chaos_engine.facts.certificates import Certificates
 from chaos_engine.facts.clock import ClockSynchronised
+from chaos_engine.facts.container_logs import LostOptions
 from chaos_engine.facts.docker import DockerNetwork
 from chaos_engine.facts.haproxy import RUN, HaproxyServers
 from chaos_engine.facts.health import Health
@@ -92,6 +93,7 @@ ALONE = (
     Read.of(Canary, token="chaos-engine-1f"),
     Read.of(Certificates, folder="/etc/kubernetes/pki/etcd-external"),
     Read.of(ClockSynchronised),
+    Read.of(LostOptions),
     Read.of(Health, checks=tuple(one for each in DECLARED.values() for one in each.health)),
     Read.of(HaproxyServers),
     Read.of(KernelRelease),
