@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from chaos_engine.facts.fstab import PATH, Entry, entries, mounted_at, options, with_options
+from chaos_engine.facts.fstab import PATH, Entry, mounted_at, options, with_options
 from chaos_engine.facts.observe import NodeError
 
 _ATIME = ("atime", "noatime", "relatime", "norelatime", "strictatime", "nostrictatime")
@@ -91,10 +91,7 @@ def replaced_options(before: str, after: str, target: str) -> dict[str, str]:
 
     **Example:** ``{"atime": "relatime", "commit": ""}``
     """
-    was, now = (
-        [options(text.split("\n")[one.number - 1]) for one in mounted_at(text, target)]
-        for text in (before, after)
-    )
+    was, now = ([field for _, field in _with_options(text, target)] for text in (before, after))
     families = dict.fromkeys(family(o) for field in now for o in field.split(","))
     return {
         name: ",".join(_of(name, was[0]))
@@ -123,52 +120,38 @@ def restored(
     now, before, then = (
         data.decode("utf-8", "surrogateescape") for data in (current, original, written)
     )
-    was, ours = _options_by_entry(before), _options_by_entry(then)
     lines = now.split("\n")
-    for entry in entries(now):
-        line = lines[entry.number - 1]
-        key = _as_known(entry, options(line), ours)
-        old = {name: options for (at, name), options in replaced.items() if at == entry.target}
-        if key in ours and old:
-            back = _without_ours(options(line), ours[key], old)
-            if key in was and {*back.split(",")} == {*was[key].split(",")}:
-                back = was[key]
-            if back != options(line):
-                lines[entry.number - 1] = with_options(line, back or "defaults")
+    for target in dict.fromkeys(target for target, _ in replaced):
+        old = {name: value for (at, name), value in replaced.items() if at == target}
+        was, ours = _with_options(before, target), _with_options(then, target)
+        for entry, present in _with_options(now, target):
+            # With a new card, only the source differs. Any other entry is not the one we edited
+            wrote = next((o for one, o in ours if _same(one, entry) or o == present), None)
+            if wrote is None:
+                continue
+            back = _without_ours(present, wrote, old)
+            in_order = (o for _, o in was if {*o.split(",")} == {*back.split(",")})
+            back = next(in_order, back)
+            if back != present:
+                number = entry.number - 1
+                lines[number] = with_options(lines[number], back or "defaults")
     return "\n".join(lines).encode("utf-8", "surrogateescape")
 
 
-def _as_known(
-    entry: Entry, present: str, ours: Mapping[tuple[str, str, str], str]
-) -> tuple[str, str, str]:
-    """Return the key of `ours` that belongs to an entry of fstab.
-
-    + entry: the entry, as fstab has it now
-    + present: the entry's present options
-    + ours: the options that this package wrote last, by key
-
-    A key has an entry's source, mount point and type. If `ours` lacks the entry's own key, the
-    entry's source may have changed, for example because of a new card. In this case the function
-    looks in `ours` for a key with the same mount point and the same options. It returns that key if
-    there is exactly one, and the entry's own key otherwise.
-    """
-    key = _key(entry)
-    same = [one for one, wrote in ours.items() if one[1] == entry.target and wrote == present]
-    return key if key in ours or len(same) != 1 else same[0]
-
-
-def _key(entry: Entry) -> tuple[str, str, str]:
-    return entry.source, entry.target, entry.kind
-
-
-def _options_by_entry(text: str) -> Mapping[tuple[str, str, str], str]:
+def _with_options(text: str, target: str) -> list[tuple[Entry, str]]:
+    """Return the entries of a mount point in the text of fstab, each with its options."""
     lines = text.split("\n")
-    return {_key(entry): options(lines[entry.number - 1]) for entry in entries(text)}
+    return [(one, options(lines[one.number - 1])) for one in mounted_at(text, target)]
 
 
-def _of(name: str, options: str) -> list[str]:
-    """Return the options of one family."""
-    return [option for option in options.split(",") if family(option) == name]
+def _same(one: Entry, other: Entry) -> bool:
+    """Tell whether two entries of a mount point have the same source and type."""
+    return (one.source, one.kind) == (other.source, other.kind)
+
+
+def _of(name: str, field: str) -> list[str]:
+    """Return the options of one family in the field "options" of an entry."""
+    return [option for option in field.split(",") if family(option) == name]
 
 
 def _without_ours(now: str, ours: str, replaced: Mapping[str, str]) -> str:

@@ -188,6 +188,14 @@ def test_undo_leaves_the_part_of_the_concern_swap() -> None:
     assert undone(written, FSTAB_UBUNTU, before, written) == before
 
 
+def test_undo_leaves_a_line_that_mounts_nothing_there() -> None:
+    swap = "LABEL=x / swap nolazytime,lazytime 0 0\n"
+    original = f"{swap}/dev/a / ext4 acl 0 1\n"
+    written = with_mount_options(original, "/", ["lazytime"])
+    assert written == f"{swap}/dev/a / ext4 acl,lazytime 0 1\n"
+    assert undone(written, original, original, written) == original
+
+
 def test_undo_of_an_entry_that_the_owner_added_after_the_first_change() -> None:
     original = "/swapfile none swap sw 0 0\n"
     added = f"{original}/dev/a / ext4 discard,errors=remount-ro 0 1\n"
