@@ -74,13 +74,18 @@ class KubeletConfiguration(ComposedFact[dict[str, Any]]):
 
 
 def parse_kubelet_configuration(data: bytes) -> dict[str, Any]:
-    """Parse a KubeletConfiguration. Raises ``ValueError`` if it is not YAML, or not a mapping."""
+    """Parse a KubeletConfiguration.
+
+    Raises ``ValueError`` if it is not YAML, or if it or its ``featureGates`` are not a mapping.
+    """
     try:
         found = yaml.safe_load(data) or {}
     except yaml.YAMLError as error:
         raise ValueError(f"{KUBELET_CONFIG} is not valid YAML: {error}") from None
     if not isinstance(found, dict):
         raise ValueError(f"{KUBELET_CONFIG} is not a mapping")
+    if not isinstance(found.get("featureGates") or {}, dict):
+        raise ValueError(f"{KUBELET_CONFIG}: featureGates is not a mapping")
     return found
 
 

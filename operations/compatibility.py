@@ -182,7 +182,8 @@ def etcd_misfit(kubernetes: str, found: Mapping[str, str]) -> str:
     old = [
         f"{version} on {server}"
         for server, version in sorted(found.items())
-        if least and version and _parse(version.partition("-")[0]) < least
+        # After its numbers, a version may have "-rc.0" or "+git"
+        if least and (begin := re.match(r"\d+(?:\.\d+)+", version)) and _parse(begin[0]) < least
     ]
     if not old or not least:
         return ""

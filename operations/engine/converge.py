@@ -3,8 +3,8 @@
 Each generator reads the node only by `observe`, decides what to do, and yields at most a few
 commands. The generator raises `NodeError` if it cannot handle the node's state. `observe` raises
 `NodeError` if a fact cannot be read. A `NodeError` fails only the node where it was raised, and one
-line says why. If a fact cannot be read, an ordinary pyinfra operation would go on with the fact's
-default value.
+line says why. So does an exception that a state of the node raises because nobody thought of it. If
+a fact cannot be read, an ordinary pyinfra operation would go on with the fact's default value.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pyinfra import logger
 from pyinfra.api.arguments import pop_global_arguments
 from pyinfra.api.arguments_typed import PyinfraOperation
 from pyinfra.api.command import FunctionCommand, StringCommand
+from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
 from pyinfra.api.operation import OperationMeta, operation
 from pyinfra.api.state import State
@@ -36,6 +37,17 @@ from chaos_engine.operations.engine.summary import Verdict
 
 P = ParamSpec("P")
 Commands = Generator[Any, None, None]
+
+_UNFORESEEN = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What an operation may raise for a state of the node for which it has no `NodeError`. Without
+`converge`, the exception would end the run for all hosts."""
 
 
 def converge(
@@ -101,8 +113,8 @@ def _guarded(
     """Wrap the generator function of an operation for `converge`.
 
     The wrapped function stores which facts the operation will read, and prints the reasons for each
-    change. If the operation raises `NodeError`, or the connection breaks, only the current host
-    fails.
+    change. If the operation raises `NodeError` or one of `_UNFORESEEN`, or the connection breaks,
+    only the current host fails.
     """
 
     @wraps(function)
@@ -118,6 +130,10 @@ def _guarded(
                 yield _contained(command)
         except NodeError as error:
             yield FunctionCommand(fail_host, (str(error),), {})
+        except PyinfraError:  # an argument or a setting is wrong
+            raise
+        except _UNFORESEEN as error:
+            yield FunctionCommand(fail_host, (_unforeseen(error),), {})
 
     return guarded
 
@@ -157,6 +173,19 @@ def _foresee(title: str, commands: Commands) -> None:
             at.pending.append(f"{title}: {why}" if why else title)
     except NodeError as error:
         at.problems.append(str(error))
+    except PyinfraError:  # an argument or a setting is wrong
+        raise
+    except _UNFORESEEN as error:
+        at.problems.append(f"{title}: {_unforeseen(error)}")
+
+
+def _unforeseen(error: Exception) -> str:
+    """Return why an operation refuses a host whose state raised an exception.
+
+    The traceback is shown with pyinfra's ``--debug``.
+    """
+    logger.debug("An operation cannot handle the node's state", exc_info=error)
+    return f"the node is in a state that was not foreseen: {error!r}"
 
 
 @operation()

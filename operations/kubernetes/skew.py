@@ -69,12 +69,15 @@ class Rule:
     broken: Callable[[ClusterState, Wanted], Iterator[str]]
 
 
+_VERSION = r"v?(\d+)\.(\d+)\.(\d+)"
+
+
 def numbers(version: str) -> tuple[int, int, int]:
     """Return the numbers of a version: ``numbers("1.36.2") == (1, 36, 2)``.
 
     Raises ``ValueError`` if the text does not begin with a version.
     """
-    match = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
+    match = re.match(_VERSION, version)
     if not match:
         raise ValueError(f"{version!r} is no version")
     return int(match[1]), int(match[2]), int(match[3])
@@ -268,7 +271,14 @@ def check_skew(installed: str, wanted: str, joined: bool) -> str:
 
     A patch release is fine, except an older one. This is a pure function.
     """
-    if not joined or numbers(installed) == numbers(wanted):
+    if not joined:
+        return ""
+    if not re.match(_VERSION, installed):
+        return (
+            f"the node has joined a cluster, but the version {installed!r} of its kubelet is no "
+            "release of Kubernetes; install a release of kubelet on this node"
+        )
+    if numbers(installed) == numbers(wanted):
         return ""
     if numbers(wanted) < numbers(installed):
         return (

@@ -1999,6 +1999,11 @@ NODES = [
         {**JOINED, Packages: {"kubelet": PackageState("1.30.1-1.1", True, True)}},
     ),
     node(
+        "the node has joined a cluster, but the version '2024.1' of its kubelet is no release of "
+        "Kubernetes; install a release of kubelet on this node",
+        {**JOINED, Packages: {"kubelet": PackageState("2024.1-1", True, True)}},
+    ),
+    node(
         "the node has joined a cluster, and kubelet 1.27.9 must not become 1.28.15 before all API "
         "servers have that minor version; upgrade the whole cluster with "
         "chaos_engine.deploys.upgrade, or set chaos_kubernetes_version to a release of 1.27",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pyinfra.api.command import StringCommand
+from pyinfra.api.exceptions import OperationValueError
 
 from chaos_engine.facts.files import Content
 from chaos_engine.facts.observe import HostAnswers, Read, current, observe, part, phase
@@ -39,6 +40,53 @@ def test_a_refused_node_fails_alone(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert [(tmp_path / name).read_text() for name in ("pi1", "pi2", "pi3")] == ["10", "11", "10"]
     assert "found 11; write a smaller number" in caplog.text
     assert "Traceback" not in caplog.text
+
+
+@converge(reads=lambda path: [Read.of(Content, path=path)])
+def halve(path: str) -> Commands:
+    """Write half of the number that a file has; there is no thought of a file without a number."""
+    half = int(observe(Content, path=path) or b"2") // 2
+    yield StringCommand(f"echo {half} >{path}")
+
+
+@pytest.mark.parametrize("changes", [True, False])
+def test_a_state_that_nobody_thought_of_fails_its_node_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: bool
+) -> None:
+    nodes = Nodes("pi1", "pi2", changes=changes)
+    (tmp_path / "pi1").write_text("many")
+    for name in ("pi1", "pi2"):
+        with nodes.on(name):
+            halve(name="Halve", path=str(tmp_path / name))
+    nodes.execute()
+    assert nodes.failed == {"pi1"}
+    assert (tmp_path / "pi2").read_text() == "1\n"
+    assert "in a state that was not foreseen: ValueError(" in caplog.text
+
+
+def test_a_state_that_nobody_thought_of_is_found_before_the_first_change(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("many")
+    with Nodes("pi1").on(), phase("check") as (problems, pending):
+        halve(name="Halve", path=str(tmp_path / "a"))
+    assert pending == []
+    (problem,) = problems
+    assert problem.startswith("Halve: the node is in a state that was not foreseen: ValueError(")
+
+
+@converge(reads=list)
+def misuse() -> Commands:
+    """Have an argument that is wrong."""
+    raise OperationValueError("the argument is wrong")
+    yield ""
+
+
+def test_a_wrong_argument_within_an_operation_ends_the_run() -> None:
+    with (
+        Nodes("pi1").on(),
+        phase("check"),
+        pytest.raises(OperationValueError, match="the argument is wrong"),
+    ):
+        misuse(name="Misuse")
 
 
 def test_an_operation_after_a_failure_does_not_run_on_that_node(tmp_path: Path) -> None:

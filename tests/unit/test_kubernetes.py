@@ -392,6 +392,8 @@ def test_kubelets_configuration_is_read_as_yaml() -> None:
     for broken in (b"a: [", b"- 1"):
         with pytest.raises(ValueError, match=r"config\.yaml is no"):
             parse_kubelet_configuration(broken)
+    with pytest.raises(ValueError, match="featureGates is not a mapping"):
+        parse_kubelet_configuration(b"featureGates: [A]\n")
 
 
 def test_a_worker_can_join_and_nothing_else() -> None:

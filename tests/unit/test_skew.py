@@ -251,6 +251,12 @@ def test_apply_does_not_run_on_a_controller_that_has_not_joined() -> None:
         ),
         ("1.28.9", "1.28.15", ""),
         ("1.28.15", "1.28.15", ""),
+        (
+            "dev",
+            "1.28.15",
+            "the node has joined a cluster, but the version 'dev' of its kubelet is no release of "
+            "Kubernetes; install a release of kubelet on this node",
+        ),
     ],
 )
 def test_a_joined_nodes_kubelet_alone_gets_patch_releases_only(
