@@ -268,7 +268,7 @@ def test_pyinfras_arguments_of_an_inner_deploy_count_in_the_check(tmp_path: Path
 
 def test_a_bad_setting_stops_the_whole_run(tmp_path: Path) -> None:
     run = Nodes("pi1")
-    with pytest.raises(SettingsError, match="pi1: chaos_folder is not set; set it in group_dat"):
+    with pytest.raises(SettingsError, match="pi1: chaos_folder is not set; set it in"):
         run.prepare(both)
     assert run.commands() == []
 
@@ -380,7 +380,7 @@ def test_what_is_given_wins_and_the_rest_comes_from_data(
         (lambda: pair("chaos_engine.deploys.docker"), "pair takes PairSettings, a dictionary or"),
         (lambda: pair(None, "another"), "not 'another'; to run several deploys, call pyinfra"),
         (lambda: pair(Settings()), "pair takes PairSettings"),
-        (lambda: pair(), "pi1: chaos_folder is not set; set it in group_data/"),
+        (lambda: pair(), "pi1: chaos_folder is not set; set it in the inventory or in group_data/"),
     ],
 )
 def test_what_is_given_wrongly_is_told_in_a_sentence(call: Callable[[], None], says: str) -> None:
