@@ -19,7 +19,7 @@ from chaos_engine.facts.health import Check, Health
 from chaos_engine.facts.node import NOT_ROOT, AsRoot
 from chaos_engine.facts.observe import NodeError, Read, current, gather, observe, phase, want
 from chaos_engine.operations.engine.summary import fall_short
-from chaos_engine.operations.verify import fail_node, report
+from chaos_engine.operations.verify import fail_node, print_findings
 
 
 class VerifySettings(Settings):
@@ -68,7 +68,7 @@ def verify() -> None:
     """
     concerns = concerns_of_host(VerifySettings.resolve(by="verify").verify)
     found = findings(concerns)
-    if why := report(found, remarks(concerns, found)):
+    if why := print_findings(found, remarks(concerns, found)):
         fall_short(why)
     fail_node(name="Verify node", why=why)
 

@@ -74,7 +74,7 @@ from chaos_engine.facts.membership import (
 from chaos_engine.facts.mounts import Answers, Mounts, parse_mounts
 from chaos_engine.facts.network import AddressOwners, Interface, InterfaceState
 from chaos_engine.facts.node import AsRoot, Node
-from chaos_engine.facts.observe import HostAnswers, Read, part
+from chaos_engine.facts.observe import HostAnswers, Read, of_host
 from chaos_engine.facts.observe.batch import script
 from chaos_engine.facts.packages import Removal, RemovalPlan
 from chaos_engine.facts.quiet import UNIT_NAMES, TimedWriters, WriterState
@@ -614,7 +614,7 @@ def commands(operation: Any, arguments: Mapping[str, Any], mark: str = "") -> It
         host.connector = Nothing(nodes.state, host)
         host.noop = lambda description: None
         reads: list[Read] = list(operation.reads(**arguments))
-        part(HostAnswers).known = Known()
+        of_host(HostAnswers).known = Known()
         yield script(read for read in reads if mark in repr(read))
         for command in operation._inner(**arguments):
             if isinstance(command, FunctionCommand):
@@ -627,7 +627,7 @@ def refusal(operation: Any, arguments: Mapping[str, Any]) -> str:
     """Why an operation does not take arguments, "" if it does; nothing may have been read then."""
     nodes = Nodes()
     with nodes.on() as host:
-        part(HostAnswers).known = Known()  # nothing is read from this computer
+        of_host(HostAnswers).known = Known()  # nothing is read from this computer
         try:
             operation(**arguments, name="Try")
         except OperationValueError as error:

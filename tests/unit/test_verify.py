@@ -17,9 +17,17 @@ from chaos_engine.deploys.verify import concerns_of_host, findings, remarks, ver
 from chaos_engine.deploys.worker import WorkerSettings
 from chaos_engine.facts.health import Health
 from chaos_engine.facts.node import NOT_ROOT, AsRoot
-from chaos_engine.facts.observe import NodeError, NodeFact, Preparation, Read, observe, part, want
+from chaos_engine.facts.observe import (
+    NodeError,
+    NodeFact,
+    Preparation,
+    Read,
+    observe,
+    of_host,
+    want,
+)
 from chaos_engine.operations.engine.converge import Commands, converge
-from chaos_engine.operations.verify import fail_node, report
+from chaos_engine.operations.verify import fail_node, print_findings
 from tests.unit.nodes import Nodes
 
 module = import_module("chaos_engine.deploys.verify")  # the package names the deploy so
@@ -133,7 +141,7 @@ def test_reading_again_after_a_failure_is_possible(
 ) -> None:
     found_on(nodes)
     with nodes.on():
-        assert part(Preparation).phase == ""
+        assert of_host(Preparation).phase == ""
         want([Read.of(Health, checks=())])
         assert observe(Health, checks=()) == {}
 
@@ -149,7 +157,9 @@ def printed(monkeypatch: pytest.MonkeyPatch, nodes: Nodes) -> list[str]:
 
 def test_each_concern_is_one_line(nodes: Nodes, printed: list[str]) -> None:
     with nodes.on():
-        why = report({"swap": [], "log_mount": ["hangs", "to be done: Mount"], "docker": ["x"]})
+        why = print_findings(
+            {"swap": [], "log_mount": ["hangs", "to be done: Mount"], "docker": ["x"]}
+        )
     assert why.startswith("not as wanted: log_mount, docker; ")
     assert printed == [
         "swap       ok",
@@ -160,13 +170,13 @@ def test_each_concern_is_one_line(nodes: Nodes, printed: list[str]) -> None:
 
 def test_all_is_well_if_nothing_was_found(nodes: Nodes, printed: list[str]) -> None:
     with nodes.on():
-        assert report({"swap": [], "docker": []}) == ""
+        assert print_findings({"swap": [], "docker": []}) == ""
     assert printed == ["swap    ok", "docker  ok"]
 
 
 def test_a_concern_that_is_well_may_say_more(nodes: Nodes, printed: list[str]) -> None:
     with nodes.on():
-        report({"swap": [], "vrrp": []}, {"vrrp": "pi5 has 192.168.1.60"})
+        print_findings({"swap": [], "vrrp": []}, {"vrrp": "pi5 has 192.168.1.60"})
     assert printed == ["swap  ok", "vrrp  ok, pi5 has 192.168.1.60"]
 
 
