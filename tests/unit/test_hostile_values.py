@@ -967,7 +967,7 @@ OURS = {
         "shares",
         "store",
     ),
-    *("socket", "state", "target", "unconfined"),
+    *("socket", "state", "target", "unconfined", "uppermost"),
 }
 """Variables that have no value of the site."""
 
