@@ -99,7 +99,7 @@ class TestValuesToEdit:
     """What everybody has to change stands below a comment EDIT, and `start.md` names it."""
 
     def test_whatever_names_a_machine_or_an_address_is_marked(self) -> None:
-        site = re.compile(r"^[^#\"].*(?:\d+\.\d+\.\d+\.|\bpi\d|pi\{)")
+        site = re.compile(r"^[^#\"].*(?:\d+\.\d+\.\d+\.|\bpi\d|pi\{|(?:[0-9a-f]{2}:){5})")
         found = {key for path in SITE for key, value in self.values(path) if site.match(value)}
         assert found == {key for path in SITE for key in self.marked(path)}
 
