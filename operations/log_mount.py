@@ -209,7 +209,8 @@ def share_problem(mounted: Mount | None, answer: Answer, volume: str, ram_size: 
     if name != volume:
         return f"{TARGET} is on {mounted.source}, not on {share}"
     if answer != "answers":
-        return f"{share} is mounted on {TARGET}, but {answer}"
+        found = "cannot be read" if answer == "fails" else answer
+        return f"{share} is mounted on {TARGET}, but {found}"
     return ""
 
 

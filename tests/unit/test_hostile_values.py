@@ -891,6 +891,7 @@ SITE_VALUES = {
         "link": "hairpin_link",
         "hairpin": "hairpin_address",
         "run_directory": "haproxy_run_dir",
+        "node": "nodes",
         "marker": "vrrp_id",
     },
     "haproxy_vrrp.service.j2": {"vip": "vip"},
@@ -949,7 +950,7 @@ SITE_VALUES = {
 
 OURS = {
     *("api", "api_port", "checked", "checksum", "conf", "confined", "container", "controller"),
-    *("config", "day", "down", "haproxy", "perl", "pid", "script"),
+    *("config", "day", "down", "haproxy", "index_seen", "perl", "pid", "script"),
     *("file", "folder", "several", "vrrp", "writers"),
     *(
         "flags",

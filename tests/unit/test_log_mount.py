@@ -97,7 +97,7 @@ def test_what_others_mount_there_refuses_the_node(
         (IN_RAM, "answers", "/var/log is not on the Gluster volume pi1"),
         (mounted("etcd1:/pi2"), "answers", "/var/log is on etcd1:/pi2, not on the Gluster"),
         (mounted("etcd1:/pi1"), "hangs", "mounted on /var/log, but hangs"),
-        (mounted("etcd1:/pi1"), "fails", "mounted on /var/log, but fails"),
+        (mounted("etcd1:/pi1"), "fails", "mounted on /var/log, but cannot be read"),
     ],
 )
 def test_trouble_is_whatever_is_not_the_volume(
