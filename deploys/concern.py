@@ -34,7 +34,7 @@ from chaos_engine.deploys.settings import Settings, SettingsError, collecting, s
 from chaos_engine.deploys.summary import summarized
 from chaos_engine.facts.health import Check
 from chaos_engine.facts.node import NOT_ROOT, AsRoot
-from chaos_engine.facts.observe import NodeError, Read, current, gather, observe, part, want
+from chaos_engine.facts.observe import NodeError, Read, current, gather, observe, of_host, want
 from chaos_engine.facts.observe.host import working_for
 from chaos_engine.facts.observe.phase import Moment, Preparation, moment, phase
 from chaos_engine.facts.text import printable
@@ -133,10 +133,10 @@ def concern(
         @wraps(function)
         @summarized
         def call(settings: Any = None, *others: Any, **keywords: Any) -> None:
-            if part(Verdict).refusal:
+            if of_host(Verdict).refusal:
                 return
-            collects = part(Preparation).phase == "collect"
-            with collecting(part(_Checked).mistakes) if collects else nullcontext():
+            collects = of_host(Preparation).phase == "collect"
+            with collecting(of_host(_Checked).mistakes) if collects else nullcontext():
                 resolved = _resolved(function.__name__, model, settings, others, keywords)
                 _enter(function, resolved, given=settings is not None or bool(keywords))
 
@@ -148,7 +148,7 @@ def concern(
         def entered(*args: Any, **kwargs: Any) -> None:
             # The first two passes register nothing, so they skip pyinfra's deploy. A call with
             # keywords does not skip it: only pyinfra handles pyinfra's keywords, such as _sudo
-            (call if part(Preparation).phase and not kwargs else deployed)(*args, **kwargs)
+            (call if of_host(Preparation).phase and not kwargs else deployed)(*args, **kwargs)
 
         return entered
 
@@ -182,7 +182,7 @@ def _resolved(
     if not isinstance(settings, model):
         given = settings if isinstance(settings, Mapping) else {}
         return model.resolve({**given, **keywords}, name)
-    at = part(Preparation)
+    at = of_host(Preparation)
     if (at.phase or at.depth) and not keywords:
         return settings  # a role calls this concern, and has resolved the settings already
     given = {field: getattr(settings, field) for field in settings.model_fields_set}
@@ -196,7 +196,7 @@ def _enter(function: Callable[[S], None], settings: S, given: bool) -> None:
     + given: whether the caller gave settings. If ``True``, this function checks the host even after
       a call of `check`, because `check` used only the settings in ``host.data``
     """
-    name, at = function.__name__, part(Preparation)
+    name, at = function.__name__, of_host(Preparation)
 
     def body() -> None:
         with working_for(name):
@@ -205,11 +205,11 @@ def _enter(function: Callable[[S], None], settings: S, given: bool) -> None:
     if at.phase or at.depth:  # within another concern or role, which checks the host
         body()
         return
-    passed = not given and part(_Checked).passed.get(name) == moment()
+    passed = not given and of_host(_Checked).passed.get(name) == moment()
     if not passed and _refused(body):
         return
     if _has_nothing_to_do():
-        part(_Checked).skipped += 1
+        of_host(_Checked).skipped += 1
         leave_node(name=LEAVE_NODE)
         return
     at.depth += 1
@@ -225,7 +225,7 @@ def _has_nothing_to_do() -> bool:
     An operation that was registered before may change the host after the check. Without ``-y``, a
     user may change it while pyinfra waits for an answer. In these cases each operation looks again.
     """
-    (state, host), checked = current(), part(_Checked)
+    (state, host), checked = current(), of_host(_Checked)
     unchanged = len(state.ops[host]) == checked.skipped
     return checked.as_wanted and unchanged and not state.check_for_changes
 
@@ -248,7 +248,7 @@ def check(*concerns: Concern) -> None:
             one()
 
     if not _refused(call_all):
-        part(_Checked).passed = {one.__name__: moment() for one in concerns}
+        of_host(_Checked).passed = {one.__name__: moment() for one in concerns}
 
 
 def _refused(body: Callable[[], None]) -> bool:
@@ -292,7 +292,7 @@ def collect(body: Callable[[], None]) -> None:
     Raises one `SettingsError` with all mistakes that the concerns find in settings and in files on
     this computer.
     """
-    checked = part(_Checked)
+    checked = of_host(_Checked)
     checked.mistakes = []
     with phase("collect"), collecting(checked.mistakes):
         body()
@@ -312,5 +312,5 @@ def _problems(body: Callable[[], None]) -> list[str]:
         return [str(error)]
     with phase("check") as (problems, pending):
         body()
-    part(_Checked).as_wanted = not (problems or pending)
+    of_host(_Checked).as_wanted = not (problems or pending)
     return problems

@@ -14,7 +14,7 @@ from chaos_engine.deploys.site import ControllersSettings
 from chaos_engine.deploys.values import PlainFolder
 from chaos_engine.facts.haproxy import ADDRESS_ANSWERS, RUN, SCRIPT, SEVERAL
 from chaos_engine.facts.share import CONFINED, TARGET, on_share
-from chaos_engine.facts.vrrp import VRRP
+from chaos_engine.facts.vrrp import INDEX_SEEN, VRRP
 from chaos_engine.operations.engine.arguments import ImageName, LinkName, MacAddress
 from chaos_engine.operations.files import File
 from chaos_engine.operations.haproxy import Proxy, publish_copy, pull_image, run_haproxy, sealed
@@ -196,23 +196,25 @@ def haproxy_files(
         vrrp=VRRP,
     )
     of_several = [
-        File(SEVERAL, start_script(settings, several=True), mode="755"),
-        File(f"{OWN}/{PEERS}", peers(members, name)),
+        File(SEVERAL, start_script(settings, own), mode="755")
+        for own in members
+        if own.name == name
     ]
     return [
         # The scripts start HAProxy only with the configuration in this file
         File(f"{OWN}/{CONFIG}", config),
         File(SCRIPT, start_script(settings), mode="755"),
-        *(of_several if members else []),
+        *of_several,
+        *([File(f"{OWN}/{PEERS}", peers(members, name))] if members else []),
         # The unit names one of the scripts
         File(UNIT_FILE, unit),
     ]
 
 
-def start_script(settings: HaproxySettings, several: bool = False) -> str:
+def start_script(settings: HaproxySettings, own: ProxyNode | None = None) -> str:
     """Return the script that runs HAProxy's container and creates the hairpin link.
 
-    + several: whether there are several proxies
+    + own: the current node if there are several proxies, ``None`` if it is the only one
     """
     return render(
         "haproxy_start.sh.j2",
@@ -233,14 +235,19 @@ def start_script(settings: HaproxySettings, several: bool = False) -> str:
         confined=CONFINED,
         run=RUN,
         conf="/proc/sys/net/ipv4/conf",
-        several=several,
-        **(links(settings) if several else {}),
+        several=own is not None,
+        **(links(settings, own) if own else {}),
     )
 
 
-def links(settings: HaproxySettings) -> dict[str, object]:
-    """Return the values of the start script's template that only several proxies need."""
+def links(settings: HaproxySettings, own: ProxyNode) -> dict[str, object]:
+    """Return the values of the start script's template that only several proxies need.
+
+    + own: the current node
+    """
     return {
+        "node": own.address,
+        "index_seen": INDEX_SEEN,
         "namespace": CONTAINER,
         "drain_mac": drain_mac(settings.hairpin_address),
         "drain_address": drain_address(settings.hairpin_address),

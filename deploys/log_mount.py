@@ -13,7 +13,7 @@ from chaos_engine.deploys.site import NodesSettings, StorageSettings
 from chaos_engine.deploys.values import MachineAddress
 from chaos_engine.facts.log_mount import LOG_SHARE_WRITABLE
 from chaos_engine.facts.observe import warn
-from chaos_engine.facts.share import CONFINED, FLAGS, NFS, PATTERN, TARGET, UNCONFINED
+from chaos_engine.facts.share import CONFINED, FLAGS, NFS, PATTERN, TARGET, UNCONFINED, UPPERMOST
 from chaos_engine.operations import apt
 from chaos_engine.operations.engine.arguments import ExportPath, HostName, MemorySize, VolumeName
 from chaos_engine.operations.files import File
@@ -154,6 +154,7 @@ def files_of(store: Store, volume: str, servers: Iterable[str], ram_size: str) -
         path="/usr/sbin:/usr/bin:/sbin:/bin",
         flags=",".join(FLAGS),
         confined=CONFINED,
+        uppermost=UPPERMOST,
         checked=CHECKED,
         nfs=NFS,
         shares=PATTERN,

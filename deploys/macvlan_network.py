@@ -10,7 +10,7 @@ from typing_extensions import Self, override
 
 from chaos_engine.deploys import site
 from chaos_engine.deploys.concern import concern
-from chaos_engine.deploys.proxy_group import check_proxy_group
+from chaos_engine.deploys.proxy_group import check_proxy_group, several_proxies
 from chaos_engine.deploys.values import MachineAddress, MachineAddressOrNone
 from chaos_engine.operations.engine.arguments import DockerName
 from chaos_engine.operations.macvlan_network import Macvlan, create_network
@@ -101,4 +101,5 @@ def macvlan_network(settings: MacvlanNetworkSettings) -> None:
         wanted=settings.network,
         # In the role `proxy`, an operation of the concern `haproxy` follows
         last=type(settings) is MacvlanNetworkSettings,
+        several=several_proxies(),
     )

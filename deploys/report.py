@@ -15,7 +15,7 @@ from chaos_engine.deploys.settings import Settings, SettingsError
 from chaos_engine.deploys.site import EtcdSettings
 from chaos_engine.deploys.summary import summarized
 from chaos_engine.deploys.values import Amount, LocalFile
-from chaos_engine.deploys.verify import concerns_of_host, findings, read_node
+from chaos_engine.deploys.verify import VerifySettings, concerns_of_host, findings, read_node
 from chaos_engine.deploys.vrrp import VrrpSettings, owner
 from chaos_engine.facts.apt import Installed
 from chaos_engine.facts.card import RootCard
@@ -46,7 +46,7 @@ _PROGRAMS = ("kubelet", "docker.io")
 """The packages whose versions the report shows."""
 
 
-class ReportSettings(EtcdSettings, KernelSettings):
+class ReportSettings(VerifySettings, EtcdSettings, KernelSettings):
     """Settings of `report`."""
 
     report_dir: LocalFile = Field(
@@ -83,7 +83,7 @@ def report() -> None:
     **Example:** ``pyinfra inventory.py chaos_engine.deploys.report -y``
     """
     own = ReportSettings.resolve(by="report")
-    concerns = concerns_of_host()
+    concerns = concerns_of_host(own.verify)
     folder = settings.local_path(own.report_dir)
     host, key = current()[1], f"{settings.PREFIX}report_dir"
     name, origin = host.name, settings.origin(host, key)

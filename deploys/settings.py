@@ -201,7 +201,10 @@ def describe(
         place, wanted = where(name), model.model_fields[name].description
         within = "".join(f"[{part!r}]" for part in mistake["loc"][1:] if part != "[key]")
         if mistake["type"] == "missing" and host and not within:
-            yield f"{host}: {PREFIX}{name} is not set; set it in group_data/; wanted: {wanted}"
+            yield (
+                f"{host}: {PREFIX}{name} is not set; set it in the inventory or in group_data/; "
+                f"wanted: {wanted}"
+            )
         elif mistake["type"] == "missing":
             yield f"{place}{within} is missing; wanted: {wanted}"
         else:

@@ -14,7 +14,7 @@ from pyinfra.api.state import State
 from chaos_engine.deploys import settings
 from chaos_engine.deploys.settings import SettingsError
 from chaos_engine.deploys.values import LocalFileOrNone
-from chaos_engine.facts.observe import Preparation, current, part
+from chaos_engine.facts.observe import Preparation, current, of_host
 from chaos_engine.operations.engine.summary import preparing, summarize
 
 
@@ -39,7 +39,7 @@ def summarized(function: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> None:
-        at = part(Preparation)
+        at = of_host(Preparation)
         if at.phase or at.depth:  # called by another deploy
             function(*args, **kwargs)
             return

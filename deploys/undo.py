@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from pydantic import Field, field_validator
@@ -10,8 +9,9 @@ from pydantic import Field, field_validator
 from chaos_engine.deploys.concern import DECLARED, concern
 from chaos_engine.deploys.preflight import preflight
 from chaos_engine.deploys.proxy import CONCERNS as PROXY_CONCERNS
-from chaos_engine.deploys.settings import Settings, did_you_mean
+from chaos_engine.deploys.settings import Settings
 from chaos_engine.deploys.uncordon import uncordon
+from chaos_engine.deploys.values import ConcernNames, check_concern_names
 from chaos_engine.deploys.worker import CONCERNS as WORKER_CONCERNS
 from chaos_engine.facts.observe import current
 from chaos_engine.operations.undo import forget_changes, undo_concern, undo_other_concerns
@@ -44,34 +44,18 @@ _NOTHING_TO_UNDO = {
 class UndoSettings(Settings):
     """Settings of the deploy `undo`."""
 
-    undo: tuple[str, ...] | None = Field(
+    undo: ConcernNames | None = Field(
         None,
         description="names of the concerns to undo, such as docker or docker,swap; if not set, "
         "all concerns are undone",
     )
 
-    @field_validator("undo", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: object) -> object:
-        """Split a text such as "docker,swap" into names. Return any other value unchanged."""
-        return tuple(re.findall(r"[^\s,]+", value)) if isinstance(value, str) else value
-
     @field_validator("undo")
     @classmethod
     def _known(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
         """Refuse an empty list, and a name that no concern has."""
-        if names is None:
-            return None
-        # If an empty list meant all concerns, an empty variable of a shell would undo everything
-        if not names:
-            raise ValueError(
-                "it is empty; give a concern's name, or remove the setting to undo all concerns"
-            )
-        known = {*DECLARED} - _NOTHING_TO_UNDO
-        for name in names:
-            if name not in known:
-                hint = did_you_mean(name, known)
-                raise ValueError(f"{name} is no concern{hint}; concerns are {', '.join(ORDER)}")
+        if names is not None:
+            check_concern_names(names, ORDER, "undo", {*DECLARED} - _NOTHING_TO_UNDO)
         return names
 
 

@@ -5,11 +5,14 @@ Types that operations use too are in `operations.engine.arguments`.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from chaos_engine.deploys.settings import did_you_mean
 from chaos_engine.operations.engine.arguments import Folder
 
 VOLATILE = ("/dev", "/proc", "/run", "/sys", "/tmp", "/var/tmp")
@@ -84,6 +87,35 @@ def _lasting(folder: str) -> str:
     return folder
 
 
+def _split(value: object) -> object:
+    """Split a text such as "docker,swap" into names. Return any other value unchanged."""
+    return tuple(re.findall(r"[^\s,]+", value)) if isinstance(value, str) else value
+
+
+def check_concern_names(
+    names: Sequence[str], listed: Sequence[str], verb: str, others: Collection[str] = ()
+) -> None:
+    """Refuse an empty list, and a name that no concern has.
+
+    + names: the value of the setting
+    + listed: the names of concerns that the error message lists
+    + verb: what the deploy does to the concerns, such as "undo"
+    + others: names that are right too, but that the error message does not list
+
+    Raises ``ValueError``, from which pydantic makes an error about the setting.
+    """
+    # If an empty list meant all concerns, an empty variable of a shell would undo everything
+    if not names:
+        raise ValueError(
+            f"it is empty; give a concern's name, or remove the setting to {verb} all concerns"
+        )
+    known = {*listed, *others}
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise ValueError(f"{name} is no concern{hint}; concerns are {', '.join(listed)}")
+
+
 MachineAddress = Annotated[IPv4Address, BeforeValidator(_text), AfterValidator(_of_a_machine)]
 MachineAddressOrNone = Annotated[
     MachineAddress | None,
@@ -99,3 +131,5 @@ LocalFile = Annotated[str, AfterValidator(_file)]
 LocalFileOrNone = Annotated[str, AfterValidator(lambda path: path and _file(path))]
 PlainFolder = Annotated[Folder, AfterValidator(_without_dots)]
 LastingFolder = Annotated[PlainFolder, AfterValidator(_lasting)]
+ConcernNames = Annotated[tuple[str, ...], BeforeValidator(_split)]
+"""The type of a setting that names concerns: a list, or a text such as ``docker,swap``."""

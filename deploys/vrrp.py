@@ -13,6 +13,7 @@ from chaos_engine.facts.observe import LOCK, Read, observe
 from chaos_engine.facts.vrrp import (
     CAN_TAKE_OVER,
     CONFIG,
+    INDEX_SEEN,
     PERL,
     RUN,
     VRRP_RUNS,
@@ -21,7 +22,7 @@ from chaos_engine.facts.vrrp import (
 )
 from chaos_engine.operations import apt
 from chaos_engine.operations.files import File
-from chaos_engine.operations.macvlan_network import SERVICE
+from chaos_engine.operations.macvlan_network import CONTAINER, SERVICE
 from chaos_engine.operations.vrrp import PROGRAM, UNDO, UNIT_FILE, remove_vrrp, run_vrrp
 from chaos_engine.templates import render
 
@@ -191,7 +192,9 @@ def vrrp_files(settings: VrrpSettings, members: tuple[ProxyNode, ...], name: str
         config=CONFIG,
         run=RUN,
         pid=f"{HAPROXY_RUN}/pid",
+        index_seen=INDEX_SEEN,
         haproxy=SERVICE,
+        container=CONTAINER,
         lock=LOCK,
         perl=PERL,
     )

@@ -83,6 +83,28 @@ CONFINED = confined()
 """The text of the shell function ``confined``, to put into scripts."""
 
 
+def uppermost(mounts: str = "/proc/self/mountinfo") -> str:
+    """Return the shell function ``uppermost``, which tells what is mounted at a path.
+
+    + mounts: path of the kernel's list of mounts
+
+    The function prints the text ``TYPE SOURCE`` of the mount that covers all others at this path,
+    an empty line if nothing is mounted there. `PATTERN` matches the text of a log share.
+    """
+    return f"""\
+# uppermost PATH: print type and source of the uppermost mount exactly there
+uppermost() {{
+  # awk, because sh reads byte by byte, and users may have made this list long
+  awk -v "at=$1" '$5 == at {{ sub(/^.* - /, ""); found = $1 " " $2 }}
+    END {{ print found }}' {mounts}
+}}
+"""
+
+
+UPPERMOST = uppermost()
+"""The text of the shell function ``uppermost``, to put into scripts."""
+
+
 def is_share(fstype: str, source: str) -> bool:
     """Tell whether a mount is a log share, of any server and for any node.
 

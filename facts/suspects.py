@@ -14,7 +14,10 @@ from chaos_engine.facts.observe import SeveralFact, Value
 from chaos_engine.facts.repairs import REPAIRS
 from chaos_engine.templates import shell_script
 
-_SCRIPT = f"{COLLECT}MANIFEST={MANIFEST} REPAIRS={REPAIRS}\n{shell_script('suspects')}"
+_SCRIPT = (
+    f"{COLLECT}MANIFEST={MANIFEST} REPAIRS={REPAIRS}\n"
+    f"{shell_script('among')}{shell_script('suspects')}"
+)
 
 
 KINDS = ("file", "manager", "ansible", "package", "networkd", "networkmanager")

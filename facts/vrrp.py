@@ -25,6 +25,9 @@ CONFIG = "/etc/keepalived/chaos-engine.conf"
 RUN = f"{RECORDS}/vrrp"
 """A folder in RAM with the PID files of keepalived."""
 
+INDEX_SEEN = f"{RUN}/ifindex"
+"""A file with the number of the parent interface when keepalived was started."""
+
 LISTEN_SECONDS = 1.5
 """How many seconds a node listens for other VRRP routers. By default, a router sends an advert each
 second (RFC 5798, 5.2.7)."""

@@ -1,7 +1,8 @@
 """Settings of all nodes of a cluster. docs/settings.md lists every setting.
 
 The values are those of the cluster Chaos Engine. The comment ``EDIT`` marks each value that fits no
-other cluster. Replace the marked values in this file, in proxy.py and in inventory.py.
+other cluster. Change the marked values in this file, in proxy.py and in inventory.py. Delete or
+review the values in workers.py.
 """
 
 ssh_user = "ubuntu"

@@ -1,4 +1,8 @@
-"""Settings of the workers, the nodes that run pods."""
+"""Settings of the workers, the nodes that run pods.
+
+The values are those of the cluster Chaos Engine. A new cluster should delete or review them:
+without a line, the package's default counts.
+"""
 
 # Both versions are out of support. Without these two lines, this package installs newer ones
 chaos_kubernetes_version = "1.28.15"

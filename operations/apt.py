@@ -6,14 +6,17 @@ from collections.abc import Iterable, Mapping
 
 from chaos_engine.facts.apt import Packages, PackageState
 from chaos_engine.facts.observe import Read, current, observe
+from chaos_engine.facts.share import UPPERMOST
 from chaos_engine.operations.engine.arguments import PackageName, PackageVersion
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import because, listed
 from chaos_engine.operations.engine.shell import NOTES, PRELUDE, for_concern, quote, shell_command
 from chaos_engine.templates import shell_script
 
-APT = f"{shell_script('torn_lists')}{shell_script('apt')}"
-"""Shell functions for scripts that call apt. A script must contain `NOTES` before `APT`."""
+APT = f"{UPPERMOST}{shell_script('torn_lists')}{shell_script('apt')}"
+"""Shell functions for scripts that call apt. A script must contain `NOTES` before `APT`.
+
+They contain ``uppermost`` (`UPPERMOST`)."""
 
 INSTALL = "apt install --no-install-recommends --allow-downgrades --allow-change-held-packages --"
 """Beginning of a shell command that installs packages. The packages' names follow. A script must

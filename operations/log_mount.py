@@ -10,7 +10,7 @@ from pyinfra.api.command import StringCommand
 from chaos_engine.facts.log_mount import LogShare, LogShares
 from chaos_engine.facts.mounts import Answer, Answers, Mount, Mounts, mounted_at
 from chaos_engine.facts.observe import NodeError, Read, current, observe, warn
-from chaos_engine.facts.share import FLAGS, TARGET, is_share
+from chaos_engine.facts.share import FLAGS, PATTERN, TARGET, is_share
 from chaos_engine.operations import files
 from chaos_engine.operations.engine.arguments import MemorySizeOrNone, ShareNameOrNone, memory_bytes
 from chaos_engine.operations.engine.converge import Commands, converge
@@ -209,7 +209,8 @@ def share_problem(mounted: Mount | None, answer: Answer, volume: str, ram_size: 
     if name != volume:
         return f"{TARGET} is on {mounted.source}, not on {share}"
     if answer != "answers":
-        return f"{share} is mounted on {TARGET}, but {answer}"
+        found = "cannot be read" if answer == "fails" else answer
+        return f"{share} is mounted on {TARGET}, but {found}"
     return ""
 
 
@@ -258,7 +259,19 @@ UNDO = Undo(
     note="logs on a Gluster volume or an NFS export stay there; logs in RAM are lost",
     first="for one in var-log-check.timer var-log-check.service; do stop_unit $one; done",
     stopped=f"""\
-off_share "$RUN_DIR/var-log" {IN_RAM}
-off_share {TARGET} {IN_RAM}
+# off_share PATH: unmount the log share from a path, and the RAM that stands in for it
+off_share() {{
+  for _ in 1 2 3 4; do
+    case $(uppermost "$1") in
+      {PATTERN} | "tmpfs {IN_RAM}")
+        timeout -k 1 10 umount -i -c -- "$1" 2>/dev/null 9>&- ||
+          timeout -k 1 10 umount -i -c -l -- "$1" 9>&-
+        ;;
+      *) return 0 ;;
+    esac
+  done
+}}
+off_share "$RUN_DIR/var-log"
+off_share {TARGET}
 rm -rf -- "$RUN_DIR"/var-log "$RUN_DIR"/var-log.*""",
 )

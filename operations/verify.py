@@ -13,7 +13,9 @@ from chaos_engine.facts.text import printable
 from chaos_engine.operations.engine.converge import Commands, fail_host
 
 
-def report(found: Mapping[str, Sequence[str]], remarks: Mapping[str, str] | None = None) -> str:
+def print_findings(
+    found: Mapping[str, Sequence[str]], remarks: Mapping[str, str] | None = None
+) -> str:
     """Print a line for each concern: its problems, or "ok".
 
     + found: the problems of each concern, by the concern's name; a concern without problems has
@@ -41,7 +43,7 @@ def report(found: Mapping[str, Sequence[str]], remarks: Mapping[str, str] | None
 def fail_node(why: str) -> Commands:
     """Fail the host, so that pyinfra's exit code is not 0.
 
-    + why: the sentence that `report` returned; if it is "", the host does not fail
+    + why: the sentence that `print_findings` returned; if it is "", the host does not fail
     """
     if why:
         yield FunctionCommand(fail_host, (why,), {})

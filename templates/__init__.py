@@ -1,8 +1,9 @@
 """Render HTML pages and files for nodes, and read the shell scripts that nodes run.
 
 Deploys and operations call `render`, which fills a template with explicit arguments only. Facts and
-operations call `shell_script`, which reads a script from ``shell/``. Each script of more than 40
-lines is a file in ``shell/``. This module imports no other module of this package.
+operations call `shell_script`, which reads a script from ``shell/``. Of what a run executes on a
+node, each text of more than 40 lines is a file in ``shell/``. This module imports no other module
+of this package.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ BEGIN = "<!-- settings: written by `make readme` from the settings models -->"
 END = "<!-- end of settings -->"
 
 # Roles have the settings of all their concerns
-ROLES = ("worker", "proxy", "verify")
+ROLES = ("worker", "proxy")
 
 
 def concerns() -> dict[str, type[Settings]]:

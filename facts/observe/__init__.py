@@ -32,7 +32,7 @@ from chaos_engine.facts.observe.ask import (
 )
 from chaos_engine.facts.observe.batch import LOCK, NO_SYSTEMD, PATH
 from chaos_engine.facts.observe.fact import NodeError, NodeFact, SeveralFact, Value, YesOrNo
-from chaos_engine.facts.observe.host import current, part, warn
+from chaos_engine.facts.observe.host import current, of_host, warn
 from chaos_engine.facts.observe.phase import Preparation, moment, phase
 from chaos_engine.facts.observe.read import ComposedFact, Read
 
@@ -59,7 +59,7 @@ __all__ = [
     "moment",
     "note_change",
     "observe",
-    "part",
+    "of_host",
     "phase",
     "usual_arguments",
     "want",

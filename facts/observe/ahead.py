@@ -14,7 +14,7 @@ from chaos_engine.facts.observe.answers import HostAnswers
 from chaos_engine.facts.observe.arguments import identity
 from chaos_engine.facts.observe.batch import PROBE, combined, script, split, value_of, values_of
 from chaos_engine.facts.observe.fact import NodeError
-from chaos_engine.facts.observe.host import current, part
+from chaos_engine.facts.observe.host import current, of_host
 from chaos_engine.facts.observe.phase import moment
 from chaos_engine.facts.observe.progress import MARK
 from chaos_engine.facts.observe.read import Read
@@ -56,13 +56,13 @@ class Ahead:
         # state.ops has it for one host only
         following = order[order.index(executing) + 1 :][:1]
         own = [operation for operation in following if operation in state.ops[host]]
-        reads = part(HostAnswers).upcoming_reads.get(own[0]) if own else None
+        reads = of_host(HostAnswers).upcoming_reads.get(own[0]) if own else None
         if reads is None or isinstance(host.connector, FakeConnector):
             return None
         who = identity(host)
         if identity(host, state.ops[host][own[0]].global_arguments) != who:
             return None
-        known = part(HostAnswers).known
+        known = of_host(HostAnswers).known
         missing = tuple(read for read in reads() if (read, who) not in known)
         return cls(who, missing) if missing else None
 
@@ -89,7 +89,7 @@ class Ahead:
 
         If a fact's answer is missing or an error, the next operation reads this fact itself.
         """
-        answers = part(HostAnswers)
+        answers = of_host(HostAnswers)
         lines: list[OutputLine] = []
         answer: list[str] | None = None
         for line in output.combined_lines:

@@ -7,7 +7,7 @@ from typing import Any, cast
 from pyinfra.api.arguments import AllArguments, pop_global_arguments
 from pyinfra.api.host import Host
 
-from chaos_engine.facts.observe.host import current, part
+from chaos_engine.facts.observe.host import current, of_host
 from chaos_engine.facts.observe.phase import Preparation
 
 _IDENTITY = (
@@ -29,7 +29,7 @@ _IDENTITY = (
 def usual_arguments() -> AllArguments:
     """Return the values of pyinfra's global arguments for an operation whose call sets none."""
     state, host = current()
-    at = part(Preparation)
+    at = of_host(Preparation)
     if not at.phase:
         return pop_global_arguments(state, host, {})[0]
     # `pop_global_arguments` evaluates the types of all arguments on each call, which takes long. So

@@ -22,7 +22,7 @@ from chaos_engine.facts.observe.answers import HostAnswers
 from chaos_engine.facts.observe.arguments import identity, resolved
 from chaos_engine.facts.observe.batch import LOCK, MARK, PROBE, marked
 from chaos_engine.facts.observe.fact import NodeError, NodeFact
-from chaos_engine.facts.observe.host import current, part, warn
+from chaos_engine.facts.observe.host import current, of_host, warn
 from chaos_engine.facts.observe.phase import moment
 from chaos_engine.facts.observe.progress import Doing, waiting
 from chaos_engine.facts.observe.read import Read
@@ -49,7 +49,7 @@ def observe(fact: type[FactBase[T]], **arguments: Any) -> T:
     **Example:** ``cmdline = observe(KernelCmdline)``
     """
     state, host = current()
-    answers, who = part(HostAnswers), identity(host)
+    answers, who = of_host(HostAnswers), identity(host)
     read = Read.of(fact, **arguments)
     _drop_stale(state, host, answers)
     if (read, who) not in answers.known:
@@ -75,7 +75,7 @@ def want(reads: Iterable[Read], global_arguments: AllArguments | None = None) ->
       the global arguments of the current operation
     """
     who = identity(current()[1], global_arguments)
-    part(HostAnswers).announced.update(dict.fromkeys((read, who) for read in reads))
+    of_host(HostAnswers).announced.update(dict.fromkeys((read, who) for read in reads))
 
 
 def expect(operation: OperationMeta, reads: Callable[[], Iterable[Read]]) -> None:
@@ -84,7 +84,7 @@ def expect(operation: OperationMeta, reads: Callable[[], Iterable[Read]]) -> Non
     + operation: the object that pyinfra returned when it registered the operation
     + reads: a function that returns the facts with their arguments
     """
-    part(HostAnswers).upcoming_reads[operation._hash] = reads
+    of_host(HostAnswers).upcoming_reads[operation._hash] = reads
 
 
 def begin(reads: Callable[[], Iterable[Read]]) -> None:
@@ -93,14 +93,14 @@ def begin(reads: Callable[[], Iterable[Read]]) -> None:
     + reads: a function that returns the facts that the operation will read, with their arguments.
       The function is called only if needed
     """
-    answers = part(HostAnswers)
+    answers = of_host(HostAnswers)
     answers.operation_reads, answers.changing = reads, False
 
 
 def gather() -> None:
     """Read all announced facts that have no stored answer yet, by one remote command."""
     state, host = current()
-    answers, who = part(HostAnswers), identity(host)
+    answers, who = of_host(HostAnswers), identity(host)
     _drop_stale(state, host, answers)
     missing = [r for r, i in answers.announced if i == who and (r, i) not in answers.known]
     if missing:
@@ -113,14 +113,14 @@ def note_change() -> None:
     Drops all answers except those about other machines. The next call of `observe` will read only
     the facts of its own operation, not all facts that the run has announced.
     """
-    answers = part(HostAnswers)
+    answers = of_host(HostAnswers)
     answers.drop_changed()
     answers.changing, answers.answered_ahead = True, None
 
 
 def forget() -> None:
     """Drop all answers of the current host, for example after a reboot."""
-    answers = part(HostAnswers)
+    answers = of_host(HostAnswers)
     answers.known.clear()
     answers.changing = False
 

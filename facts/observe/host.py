@@ -24,13 +24,13 @@ def current() -> tuple[State, Host]:
     return cast("State", ctx_state.get()), cast("Host", ctx_host.get())  # type: ignore[no-untyped-call]
 
 
-def part(kind: type[P], host: Host | None = None) -> P:
+def of_host(kind: type[P], host: Host | None = None) -> P:
     """Return the object in which a module stores data about a host during a run.
 
     + kind: the object's class. The first call for a host creates the object, without arguments
     + host: by default the current host
 
-    **Example:** ``part(Reasons).given``
+    **Example:** ``of_host(Reasons).given``
     """
     # A dictionary with hosts as keys would not work, because pyinfra's `host` is one proxy object
     # for all greenlets
@@ -57,13 +57,13 @@ class _AtWork:
 def concern_at_work() -> str:
     """Return which concern, such as "docker", works on the current host now, "" if none does."""
     has_host = ctx_host.isset()  # type: ignore[no-untyped-call]
-    return part(_AtWork).concern if has_host else ""
+    return of_host(_AtWork).concern if has_host else ""
 
 
 @contextmanager
 def working_for(concern: str) -> Iterator[None]:
     """Attribute the current host's changes and messages to a concern until the block ends."""
-    at_work = part(_AtWork)
+    at_work = of_host(_AtWork)
     outer, at_work.concern = at_work.concern, concern
     try:
         yield
@@ -98,7 +98,7 @@ def warn(message: str, of_node: bool = True) -> None:
     state, host = current()
     # The message may quote output of a node, and users of the node may have put any text there
     message = printable(in_words(message))
-    printed = part(_Warned) if of_node else _warned.setdefault(state, set())
+    printed = of_host(_Warned) if of_node else _warned.setdefault(state, set())
     if message in printed:
         return
     printed.add(message)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pyinfra.api.arguments import AllArguments
 
-from chaos_engine.facts.observe.host import current, part
+from chaos_engine.facts.observe.host import current, of_host
 
 Moment = tuple[Any, int]
 """pyinfra's stage of a run, and the number of commands that the run has executed on a host. As long
@@ -50,7 +50,7 @@ def phase(name: Literal["collect", "check"]) -> Iterator[tuple[list[str], list[s
 
     **Example:** ``with phase("check") as (problems, pending): worker(settings)``
     """
-    at = part(Preparation)
+    at = of_host(Preparation)
     at.phase, at.problems, at.pending, at.arguments = name, [], [], None
     try:
         yield at.problems, at.pending

@@ -26,7 +26,7 @@ from pyinfra.connectors.util import CommandOutput
 from typing_extensions import ParamSpec, override
 
 from chaos_engine.facts import observe
-from chaos_engine.facts.observe import NodeError, Read, current, part
+from chaos_engine.facts.observe import NodeError, Read, current, of_host
 from chaos_engine.facts.observe.connection import problem_of
 from chaos_engine.facts.observe.host import concern_at_work, working_for
 from chaos_engine.facts.text import printable
@@ -78,8 +78,8 @@ def converge(
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> OperationMeta:
             state, host = current()
-            at = part(observe.Preparation)
-            if part(Verdict).refusal:
+            at = of_host(observe.Preparation)
+            if of_host(Verdict).refusal:
                 return _nothing()
             if at.depth and not at.phase:  # the calling deploy has already collected and checked
                 return register(args, kwargs)
@@ -121,7 +121,7 @@ def _guarded(
     def guarded(*args: P.args, **kwargs: P.kwargs) -> Commands:
         state = current()[0]
         observe.begin(partial(reads, *args, **kwargs))
-        part(Reasons).given.clear()
+        of_host(Reasons).given.clear()
         try:
             for command in function(*args, **kwargs):
                 print_reasons()
@@ -165,7 +165,7 @@ def _foresee(title: str, commands: Commands) -> None:
     `Preparation.pending`. If the operation refuses the host, the function adds the reason to
     `Preparation.problems`.
     """
-    at, reasons = part(observe.Preparation), part(Reasons)
+    at, reasons = of_host(observe.Preparation), of_host(Reasons)
     reasons.given.clear()
     try:
         if any(True for _ in commands):
@@ -207,7 +207,7 @@ def refuse_node(reason: str) -> Commands:
 
 def _refuse(state: State, host: Host, reason: str) -> bool:
     """Fail a host. Print the reason, unless the preview has already printed it."""
-    printed = state.check_for_changes and part(Verdict, host).refusal == reason
+    printed = state.check_for_changes and of_host(Verdict, host).refusal == reason
     return False if printed else fail_host(state, host, reason)
 
 
@@ -217,7 +217,7 @@ def fail_host(state: State, host: Host, message: str) -> bool:
     pyinfra fails a host if the function of a `FunctionCommand` returns ``False``. For an exception,
     pyinfra would print a traceback.
     """
-    part(Verdict, host).fail(message)
+    of_host(Verdict, host).fail(message)
     host.log_styled(printable(message), fg="red", log_func=logger.error)
     return False
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from chaos_engine.facts.observe import current, part
+from chaos_engine.facts.observe import current, of_host
 from chaos_engine.facts.text import printable, title_of
 
 
@@ -37,7 +37,7 @@ def because(*reasons: str) -> None:
 
     **Example:** ``because(f"pull {image}")``
     """
-    given = part(Reasons).given
+    given = of_host(Reasons).given
     given += [one for one in reasons if one not in given]
 
 
@@ -47,7 +47,7 @@ def print_reasons() -> None:
     Each line begins with the operation's name.
     """
     state, host = current()
-    own = part(Reasons)
+    own = of_host(Reasons)
     reasons, own.given = own.given, []
     if not reasons or host.current_op_hash is None:
         return

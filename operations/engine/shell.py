@@ -17,7 +17,7 @@ folders that root works in, and sets umask 077. It defines variables with this p
 as ``$STATE_DIR``. It also defines functions that write files and wait until the files are on the
 card."""
 
-NOTES = shell_script("originals")
+NOTES = f"{shell_script('among')}{shell_script('originals')}"
 """Shell functions that note the state of a thing before a script changes it. Undo needs the notes.
 
 These functions need the `PRELUDE` before them. They write notes for one concern, which is one

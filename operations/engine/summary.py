@@ -22,7 +22,7 @@ from pyinfra.api.state import BaseStateCallback, State, StateStage
 from pyinfra.api.util import format_text
 from typing_extensions import override
 
-from chaos_engine.facts.observe import Value, current, part
+from chaos_engine.facts.observe import Value, current, of_host
 from chaos_engine.facts.text import printable, title_of
 from chaos_engine.operations.engine.reasons import Reasons
 
@@ -102,7 +102,7 @@ def outcome(state: State, host: Host, prepared: bool = True) -> Outcome:
     """
     if host not in state.activated_hosts:
         return Outcome("not reached", "see the reason above, under Connecting")
-    verdict = part(Verdict, host)
+    verdict = of_host(Verdict, host)
     executed = state.current_stage > StateStage.Prepare
     order = [op for op in state.get_op_order() if op in state.ops[host]]  # type: ignore[no-untyped-call]
     metas = {op: state.ops[host][op].operation_meta for op in order}
@@ -111,7 +111,7 @@ def outcome(state: State, host: Host, prepared: bool = True) -> Outcome:
         for op in order
     }
     changed = (titles[op] for op in order if _changes(metas[op], executed))
-    changing = _with_reasons(changed, part(Reasons, host).printed.get(executed, {}))
+    changing = _with_reasons(changed, of_host(Reasons, host).printed.get(executed, {}))
     if verdict.refusal:
         changing = {name: why for name, why in changing.items() if not name.endswith(REFUSE_NODE)}
         return Outcome("refused", verdict.refusal, changing)
@@ -285,7 +285,7 @@ def mark_refused(reason: str) -> None:
     pyinfra's exit code will not be 0. pyinfra's "Ready" line for the host is not printed.
     """
     state, host = current()
-    part(Verdict).refusal = reason
+    of_host(Verdict).refusal = reason
     # pyinfra's exit code depends on this set. `fail_hosts` would make pyinfra ask whether to go on
     state.failed_hosts.add(host)
     summarize().refused.add(host.name)
@@ -299,7 +299,7 @@ def fall_short(why: str) -> None:
     pyinfra's exit code will not be 0.
     """
     state, host = current()
-    part(Verdict).fail(why)
+    of_host(Verdict).fail(why)
     state.failed_hosts.add(host)
 
 

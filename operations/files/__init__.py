@@ -6,7 +6,8 @@ carries out the plan in one script.
 
 The module `model` defines files, units and plans. `plan` makes a plan. `replaceable` tells which
 paths may be replaced. `script` composes the script. Every deploy and operation that writes files
-uses this folder. The folder imports only `chaos_engine.facts` and `chaos_engine.operations.engine`.
+uses this folder. The folder imports only `chaos_engine.facts`, `chaos_engine.operations.engine` and
+`chaos_engine.templates`.
 """
 
 from chaos_engine.operations.files.install import (

@@ -10,7 +10,7 @@ from pyinfra import logger
 from pyinfra.operations.util.files import generate_color_diff
 
 from chaos_engine.facts.files import Content, Files, FileState
-from chaos_engine.facts.observe import Preparation, Read, current, observe, part
+from chaos_engine.facts.observe import Preparation, Read, current, observe, of_host
 from chaos_engine.facts.repairs import Repairs
 from chaos_engine.facts.systemd import Units
 from chaos_engine.facts.unit_traces import UNITS, Traces
@@ -190,7 +190,7 @@ def transaction(
         return
     because(*todo.why)
     warn_of_repeats(todo.repairs)
-    if current()[0].config.DIFF and not part(Preparation).phase:
+    if current()[0].config.DIFF and not of_host(Preparation).phase:
         for file in todo.write:
             _show_diff(file)
     script = for_concern(compose(todo, check, apply, makes, before))

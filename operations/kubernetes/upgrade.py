@@ -37,7 +37,7 @@ from chaos_engine.facts.observe import (
     current,
     forget,
     observe,
-    part,
+    of_host,
     warn,
 )
 from chaos_engine.facts.observe.progress import waiting
@@ -567,7 +567,7 @@ def others_problem(state: State, host: Host) -> str:
         if other not in state.activated_hosts:
             return f"{other.name}: it is not reached; leave it out with --exclude {other.name}"
         if other in state.failed_hosts:
-            verdict = part(Verdict, other)
+            verdict = of_host(Verdict, other)
             why = verdict.refusal or "; ".join(verdict.failures) or "its output says why"
             return f"{other.name}: {why}"
     return ""

@@ -20,21 +20,23 @@ from chaos_engine.operations.macvlan_network.commands import CONTAINER, SERVICE,
 
 
 @converge(
-    reads=lambda wanted, last=False: [
+    reads=lambda wanted, last=False, several=False: [
         Read.of(DockerNetworks),
         Read.of(DockerInfo),
         Read.of(Interface, interface=wanted.parent),
         Read.of(Repairs),
     ]
 )
-def create_network(wanted: Macvlan, last: bool = False) -> Commands:
+def create_network(wanted: Macvlan, last: bool = False, several: bool = False) -> Commands:
     """Create Docker's macvlan network.
 
     + wanted: the wanted state of the network
     + last: False if a later operation of the run starts the proxy, True if none does
+    + several: whether there are several proxies
 
     If the network differs from `wanted`, it is removed and created again. The proxy's service is
-    stopped meanwhile. If the new network cannot be created, the old one is restored.
+    stopped meanwhile, unless there are several proxies: their containers are on another network. If
+    the new network cannot be created, the old one is restored.
 
     If Docker does not answer, the operation fails only when pyinfra executes it. Before that, an
     earlier operation of the same run may still install or start Docker.
@@ -74,7 +76,7 @@ def create_network(wanted: Macvlan, last: bool = False) -> Commands:
     was = recreate(wanted.name, found) if found else "created"
     yield from files.transaction(
         Plan(),
-        apply=compose(wanted, found, last),
+        apply=compose(wanted, found, last, several),
         noop=f"{wanted.name}: as wanted",
         force=bool(differs or not found),
         before=f"note network {quote(was, wanted.name)}",
@@ -107,23 +109,30 @@ def check_conflicts(
         raise NodeError(problem)
 
 
-def compose(wanted: Macvlan, found: DockerNetwork | None, last: bool = False) -> str:
+def compose(
+    wanted: Macvlan, found: DockerNetwork | None, last: bool = False, several: bool = False
+) -> str:
     """Return the shell script that removes the present network, if any, and creates the wanted one.
 
     + wanted: the wanted state of the network
     + found: the present network of the same name, ``None`` if there is none
     + last: False if a later operation of the run starts the proxy, True if none does
+    + several: whether there are several proxies
     """
     head = f"set -eu\n{NEEDS_DOCKER}"
+    # The container of one of several proxies is on another network. A node that was the only proxy
+    # until now may still have the container of an only one
+    needed = not several or (found is not None and CONTAINER in found.containers)
     # If there is no old network and no later operation, systemd starts the proxy: its next attempt
     # succeeds
-    if found or not last:
+    if needed and (found or not last):
         head += f"again={'yes' if last else ''}\n{_STOP}"
     if found is None:
         return f"{head}{wanted.create} >/dev/null\n"
+    if needed:
+        head += f"docker rm --force {CONTAINER} >/dev/null 2>&1 || true\n"
     return f"""\
-{head}docker rm --force {CONTAINER} >/dev/null 2>&1 || true
-docker network rm {quote(wanted.name)} >/dev/null
+{head}docker network rm {quote(wanted.name)} >/dev/null
 {wanted.create} >/dev/null || {{
   {recreate(wanted.name, found)} >/dev/null ||
     {{ echo {quote(f"the old network {wanted.name} could not be restored")} >&2; exit 1; }}

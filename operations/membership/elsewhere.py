@@ -13,7 +13,7 @@ from pyinfra.api.exceptions import ConnectError
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
 
-from chaos_engine.facts.observe import NodeError, part
+from chaos_engine.facts.observe import NodeError, of_host
 from chaos_engine.facts.observe.connection import prepare, problem_of
 from chaos_engine.operations.engine.remote import BROKEN
 from chaos_engine.operations.engine.shell import shell_command
@@ -45,7 +45,7 @@ def connect(state: State, name: str, why: str) -> tuple[Host, str]:
     host = state.inventory.get_host(name, None)
     if host is None:
         raise NodeError(f"the inventory has no host {name}")
-    tried = part(_Tried, host)
+    tried = of_host(_Tried, host)
     with tried.lock:
         if host.connected or tried.problem:
             return host, tried.problem

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 FIXES = (
-    ("is not set; set it in group_data/", "start.md#real-pis"),
+    ("is not set; set it in the inventory or in group_data/", "start.md#real-pis"),
     ("is no setting;", "settings.md"),
     ("sudo asks for a password", "start.md#real-pis"),
     ("the node's sudo is sudo-rs before 0.2.11", "start.md#real-pis"),

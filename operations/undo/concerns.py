@@ -362,7 +362,8 @@ def compose(found: Remembered, concern: str, files: Changes, how: Undo = _PLAIN)
     units = {e.name: e.state.partition(" ")[::2] for e in _only_of(found, concern, "unit")}
     ended = [name for name, (_, enabled) in units.items() if not enabled and name in own]
     lines = [
-        *(PRELUDE, NOTES, *([APT] if apt else []), UNDOING),
+        # Commands of a concern's `Undo` may call uppermost, which is among the functions of APT
+        *(PRELUDE, NOTES, APT if apt else share.UPPERMOST, UNDOING),
         how.first,
         *_reinstall(removed),
         *(f"end_unit {quote(name)}" for name in reversed(ended)),

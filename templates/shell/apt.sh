@@ -26,8 +26,7 @@ apart() {
   (
     umask 022
     exec </dev/null 9>&-
-    case $(at=$LOG_SHARE awk '$5 == ENVIRON["at"] { sub(/.* - /, ""); on = $1 } END { print on }' \
-      /proc/self/mountinfo) in
+    case $(uppermost "$LOG_SHARE") in
       fuse.* | nfs*) log=$LOG_SHARE ;;
       *) log= ;;
     esac

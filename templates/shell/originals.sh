@@ -171,12 +171,3 @@ unit_was() {
 sysctl_was() {
   [ ! -e "/proc/sys/$1" ] || note sysctl "$(tr '\t' ' ' <"/proc/sys/$1")" "$1"
 }
-
-# among LINE TEXT: succeed if the text has the line.
-among() {
-  case "
-$2
-" in *"
-$1
-"*) ;; *) false ;; esac
-}

@@ -29,15 +29,6 @@ own=$(
     "$MANIFEST" 2>/dev/null | sort -u
 )
 
-# among LINE TEXT: succeed if the text has the line.
-among() {
-  case "
-$2
-" in *"
-$1
-"*) ;; *) false ;; esac
-}
-
 # acts FILE: succeed if a file has an effect: its unit is enabled, or rc.local is executable. Set
 # $timer to the timer that starts the file's unit, "" if there is none.
 acts() {

@@ -234,21 +234,6 @@ stop_containers() {
   docker ps -q | xargs -r docker stop -t 10 >/dev/null
 }
 
-# off_share TARGET SOURCE: unmount the log share from TARGET, and the file system in RAM called
-# SOURCE that stands in for it. Other mounts stay. PATTERN in facts/share.py has the same types.
-off_share() {
-  for _ in 1 2 3 4; do
-    case $(awk -v at="$1" '$5 == at { sub(/.* - /, ""); found = $1 " " $2 }
-        END { print found }' /proc/self/mountinfo) in
-      "fuse.glusterfs "* | "nfs4 var-log@"* | "tmpfs $2")
-        timeout -k 1 10 umount -i -c -- "$1" 2>/dev/null 9>&- ||
-          timeout -k 1 10 umount -i -c -l -- "$1" 9>&-
-        ;;
-      *) return 0 ;;
-    esac
-  done
-}
-
 # unhold PACKAGE...: end the hold of packages.
 unhold() {
   for package in "$@"; do

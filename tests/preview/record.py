@@ -17,7 +17,7 @@ from chaos_engine.deploys import reboot, worker
 from chaos_engine.deploys.reboot import RebootSettings
 from chaos_engine.deploys.worker import WorkerSettings
 from chaos_engine.facts.node import AsRoot, Node
-from chaos_engine.facts.observe import HostAnswers, Read, current, observe, part, phase, want
+from chaos_engine.facts.observe import HostAnswers, Read, current, observe, of_host, phase, want
 
 RECORDING = Path(__file__).with_name("fresh_node.json")
 
@@ -28,7 +28,7 @@ with phase("collect"):
 want([Read.of(AsRoot)])
 
 answers: dict[str, list[str]] = {}
-for read, _ in part(HostAnswers).announced:
+for read, _ in of_host(HostAnswers).announced:
     fact, arguments = read.fact(), dict(read.arguments)
     command = fact.command(**arguments)
     text = command.get_raw_value() if isinstance(command, StringCommand) else command

@@ -109,6 +109,7 @@ class Proxy:
     name: str
     root: Path
     node: str
+    own: IPv4Address
     hairpin: IPv4Address
     others: list[IPv4Address]
     said: str = ""
@@ -150,6 +151,8 @@ class Proxy:
             marker=MARKER,
             vrrp="haproxy_vrrp.service",
             tries=20,
+            node=self.own,
+            index_seen=f"{self.root}/run/ifindex",
         )
         (self.root / "haproxy_start.sh").write_text(script)
         (self.root / "haproxy_start.sh").chmod(0o755)
@@ -184,7 +187,9 @@ class Proxy:
         socket = f"{self.root}/run/socket/admin.sock"
         self.container = subprocess.Popen(
             ["unshare", "--net", "sh", "-c",
-             'ip link set lo up; echo 1 >/proc/sys/net/ipv4/ip_nonlocal_bind; exec "$@"', "sh",
+             'ip link set lo up; echo 1 >/proc/sys/net/ipv4/ip_nonlocal_bind; '
+             # A container has it from the node, where Docker sets it
+             'echo 1 >/proc/sys/net/ipv4/ip_forward; exec "$@"', "sh",
              sys.executable, "-c", _HAPROXY, self.name, socket, VIP],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -283,9 +288,10 @@ def lan(root: Path, proxies: int = 2) -> Iterator[Lan]:
     names = [f"{prefix}{name}" for name in ("lan", "c", *map(str, range(1, proxies + 1)))]
     hairpins = [IPv4Address(f"192.168.77.{220 + number}") for number in range(1, proxies + 1)]
     made = [
-        Proxy(f"p{number}", root / f"p{number}", f"{prefix}{number}", own,
-              [other for other in hairpins if other != own])
-        for number, own in enumerate(hairpins, 1)
+        Proxy(f"p{number}", root / f"p{number}", f"{prefix}{number}",
+              IPv4Address(f"192.168.77.{10 + number}"), hairpin,
+              [other for other in hairpins if other != hairpin])
+        for number, hairpin in enumerate(hairpins, 1)
     ]  # fmt: skip
     try:
         for name in names:

@@ -266,6 +266,61 @@ def test_a_container_whose_namespace_has_no_name_any_more_is_started_anew(two: L
     assert "kill lb-haproxy" in (one.root / "asked").read_text()
 
 
+def test_keepalived_is_restarted_for_another_parent_interface(two: Lan) -> None:
+    """keepalived 2.2 is deaf after that. A new container has its links already."""
+    one, _ = two.proxies
+    two.asleep.add("p1")
+    one.program("systemctl", f'echo "$*" >>{one.root}/asked')
+    index = run("ip", "-o", "link", "show", "eth0", namespace=one.node).partition(":")[0]
+    (one.root / "run/ifindex").write_text(f"{index}\n")
+    assert one.call("alive") == 0
+    assert not (one.root / "asked").exists()
+    (one.root / "run/ifindex").write_text("1\n")
+    assert one.call("alive") == 0
+    asked = (one.root / "asked").read_text()
+    assert asked == "--no-block try-restart haproxy_vrrp.service\n"
+
+
+def test_a_node_with_another_address_than_its_own_is_no_owner(two: Lan) -> None:
+    """Adverts to its own address do not arrive, so keepalived becomes the owner there."""
+    one, other = two.proxies
+    one.elect()
+    run("ip", "address", "flush", "dev", "eth0", namespace=other.node)
+    run("ip", "address", "add", "192.168.77.99/24", "dev", "eth0", namespace=other.node)
+    other.elect()
+    assert (other.up(), two.who()) == (False, "p1")
+
+
+def test_a_container_that_has_ended_takes_nothing_from_the_next_one(two: Lan) -> None:
+    """The check finds the end of the old one, and is late."""
+    one, _ = two.proxies
+    one.elect()
+    one.end()
+    old = (one.root / "run/pid").read_text().strip()
+    one.start()
+    late = f"pid={old} exec {one.path} ended"
+    run("sh", "-c", late, namespace=one.node)
+    assert (one.root / "run/down").read_text() == "0\n"
+    assert two.who() == "p1"
+
+
+def test_a_standby_sends_nothing_back_to_the_lan(two: Lan) -> None:
+    """For a moment a new owner copies packets to each proxy, also to one that does not drain."""
+    one, _ = two.proxies
+    for link in ("api", "drain"):
+        assert one.inside("sysctl", "-n", f"net.ipv4.conf.{link}.forwarding") == "0\n"
+
+
+@pytest.mark.parametrize(("status", "reaches"), [("UP", True), ("UP 1/3", True), ("DOWN", False)])
+def test_a_proxy_knows_whether_it_reaches_a_controller(
+    two: Lan, status: str, reaches: bool
+) -> None:
+    one, _ = two.proxies
+    before = "kube_controllers,BACKEND,0,0,0,2,200,7,462,1386,0,0,,0,0,0,0"
+    one.program("perl", f"echo '# pxname,svname'; echo {before!r},{status!r},3,3,0,,0,20,0")
+    assert (one.call("reaches") == 0) == reaches
+
+
 def test_a_container_that_has_lost_its_links_is_started_anew(two: Lan) -> None:
     """The kernel removes macvlan links together with a network adapter that is reset."""
     one, _ = two.proxies

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from tests.cluster.virtual_cluster import Cluster, own_lab, reasons
 from tests.lab.paths import LabPaths
-from tests.pages import README, blocks
+from tests.pages import DOCS, README, blocks
 
 NODE = "pi1"
 SITE = {
@@ -136,3 +137,20 @@ def test_the_eight_lines_of_the_readme_need_nothing_around_them(site: Site, tmp_
     assert project.changed("deploy") == project.announced("deploy") == set()
     assert "memory" in cluster.exec(NODE, "cat /sys/fs/cgroup/cgroup.controllers").split()
     assert "RuntimeMaxUse=32M" in cluster.exec(NODE, "cat /etc/systemd/journald.conf.d/*.conf")
+
+
+def test_single_concerns_are_verified_as_the_documents_say(site: Site, tmp_path: Path) -> None:
+    """Verify the node on which the test before has deployed nothing else."""
+    verify = ("env", "-C", str(tmp_path), "pyinfra", "inventory.py", "chaos_engine.deploys.verify")
+    for page in (DOCS / "only-some.md", README):
+        found = blocks(page)
+        (inventory,) = (one.code for one in found if "chaos_journald_max_use" in one.code)
+        (tmp_path / "inventory.py").write_text(inventory)
+        lines = [line for one in found if "test_alone" in one.mark for line in one.commands]
+        (command,) = (line.split() for line in lines if "deploys.verify" in line)
+        assert command[:3] == [*verify[3:]]
+        run = site.cluster.run(*verify, *command[3:])
+        said = dict(re.findall(r"\] +(\w+) +(ok|FAILED)", run.text))
+        assert said == dict.fromkeys(("journald", "docker", "swap", "kernel"), "ok")
+    run = site.cluster.run(*verify, "-y", ok=False)
+    assert "chaos_log_server is not set; set it in the inventory or in group_data/" in run.text

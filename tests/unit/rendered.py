@@ -209,6 +209,8 @@ def start_script(several: bool) -> str:
         "marker": "127.60.0.60",
         "vrrp": "haproxy_vrrp.service",
         "tries": 28,
+        "node": "192.168.1.54",
+        "index_seen": "/run/chaos-engine/vrrp/ifindex",
     }
     return render(
         "haproxy_start.sh.j2",

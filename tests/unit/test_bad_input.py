@@ -22,8 +22,10 @@ from typing import Any
 
 import pytest
 
+from chaos_engine.deploys.proxy import CONCERNS as PROXY_CONCERNS
 from chaos_engine.deploys.settings import PREFIX
 from chaos_engine.deploys.undo import ORDER
+from chaos_engine.deploys.worker import CONCERNS as WORKER_CONCERNS
 from chaos_engine.facts.api_servers import ApiServers
 from chaos_engine.facts.apt import Packages, PackageState
 from chaos_engine.facts.clock import ServerSettings, TimeServices, TimeSources
@@ -138,6 +140,8 @@ TWO_PROXIES = (
 )
 
 FORGET, INIT, JOIN = (f"chaos_engine.deploys.{name}" for name in ("forget", "init", "join"))
+VERIFY = "chaos_engine.deploys.verify"
+VERIFIED = ", ".join(one.__name__ for one in (*WORKER_CONCERNS, *PROXY_CONCERNS))
 READY_TO_JOIN = MembershipState(kubelet="1.36.2", init=True, join="kind: JoinConfiguration\n")
 NO_CLUSTER: dict[Any, Any] = {ApiServers: {}, ClusterApi: ApiState("silent")}
 
@@ -1128,6 +1132,32 @@ SETTINGS = [
         deploy="chaos_engine.deploys.undo",
     ),
     bad(
+        "verify",
+        "docker,dokcer",
+        "pi5, group all: chaos_verify = 'docker,dokcer': dokcer is no concern; did you mean "
+        f"docker?; concerns are {VERIFIED}",
+        deploy=VERIFY,
+    ),
+    bad(
+        "verify",
+        "reboot",
+        f"pi5, group all: chaos_verify = 'reboot': reboot is no concern; concerns are {VERIFIED}",
+        deploy="chaos_engine.deploys.report",
+    ),
+    bad(
+        "verify",
+        [],
+        "pi5, group all: chaos_verify = []: it is empty; give a concern's name, or remove the "
+        "setting to verify all concerns",
+        deploy=VERIFY,
+    ),
+    Case(
+        "pi5: not in the inventory's group proxy",
+        {"all": {"chaos_verify": "haproxy"}},
+        inventory='workers = ["pi5"]\n',
+        deploy=VERIFY,
+    ),
+    bad(
         "forget",
         "PI_3",
         "pi5, group all: chaos_forget = 'PI_3': it has to be a machine's name without its domain, "
@@ -1208,12 +1238,13 @@ SETTINGS = [
         {"all": {"chaos_log_server": "none", "chaos_log_containers": True}},
     ),
     Case(
-        "pi5: chaos_log_server is not set; set it in group_data/; wanted: address of the syslog "
-        "server that receives the logs of all nodes",
+        "pi5: chaos_log_server is not set; set it in the inventory or in group_data/; wanted: "
+        "address of the syslog server that receives the logs of all nodes",
         files=lambda folder: drop(folder, "all", "chaos_log_server"),
     ),
     Case(
-        "pi5: chaos_lan_subnet is not set; set it in group_data/; wanted: subnet of the nodes' LAN",
+        "pi5: chaos_lan_subnet is not set; set it in the inventory or in group_data/; wanted: "
+        "subnet of the nodes' LAN",
         files=lambda folder: drop(folder, "proxy", "chaos_lan_subnet"),
     ),
     Case(

@@ -22,7 +22,7 @@ from chaos_engine.deploys.concern import check, concern
 from chaos_engine.deploys.settings import Settings, SettingsError
 from chaos_engine.facts.files import Content, Texts
 from chaos_engine.facts.node import AsRoot
-from chaos_engine.facts.observe import HostAnswers, NodeError, Preparation, part, warn
+from chaos_engine.facts.observe import HostAnswers, NodeError, Preparation, of_host, warn
 from chaos_engine.facts.text import setting
 from chaos_engine.operations.engine.converge import Commands, converge
 from tests.unit.cli import start
@@ -238,7 +238,7 @@ def test_what_has_been_checked_is_not_checked_again(tmp_path: Path, another: boo
 
     @concern("Noted", FolderSettings)
     def noted(settings: FolderSettings) -> None:
-        bodies.append(part(Preparation).phase)
+        bodies.append(of_host(Preparation).phase)
         first(settings)
 
     def deploys() -> None:
@@ -262,13 +262,13 @@ def test_pyinfras_arguments_of_an_inner_deploy_count_in_the_check(tmp_path: Path
     run = nodes(tmp_path, "pi1")
     run.prepare(outer)
     with run.on():
-        read = next(read for read in part(HostAnswers).known if read[0].fact is Content)
+        read = next(read for read in of_host(HostAnswers).known if read[0].fact is Content)
     assert "_env={'PLACE': 'there'}" in read[1]
 
 
 def test_a_bad_setting_stops_the_whole_run(tmp_path: Path) -> None:
     run = Nodes("pi1")
-    with pytest.raises(SettingsError, match="pi1: chaos_folder is not set; set it in group_dat"):
+    with pytest.raises(SettingsError, match="pi1: chaos_folder is not set; set it in"):
         run.prepare(both)
     assert run.commands() == []
 
@@ -380,7 +380,7 @@ def test_what_is_given_wins_and_the_rest_comes_from_data(
         (lambda: pair("chaos_engine.deploys.docker"), "pair takes PairSettings, a dictionary or"),
         (lambda: pair(None, "another"), "not 'another'; to run several deploys, call pyinfra"),
         (lambda: pair(Settings()), "pair takes PairSettings"),
-        (lambda: pair(), "pi1: chaos_folder is not set; set it in group_data/"),
+        (lambda: pair(), "pi1: chaos_folder is not set; set it in the inventory or in group_data/"),
     ],
 )
 def test_what_is_given_wrongly_is_told_in_a_sentence(call: Callable[[], None], says: str) -> None:

@@ -11,7 +11,7 @@ from pyinfra.api.command import StringCommand
 from pyinfra.api.exceptions import OperationValueError
 
 from chaos_engine.facts.files import Content
-from chaos_engine.facts.observe import HostAnswers, Read, current, observe, part, phase
+from chaos_engine.facts.observe import HostAnswers, Read, current, observe, of_host, phase
 from chaos_engine.operations.engine.converge import Commands, converge, refuse_node
 from chaos_engine.operations.files import File, install
 from tests.unit.cli import start
@@ -109,7 +109,7 @@ def test_collecting_reads_and_changes_nothing(tmp_path: Path) -> None:
         assert nodes.commands() == []
         assert nodes.operations() == []
         assert not meta.did_change()
-        assert part(HostAnswers).announced
+        assert of_host(HostAnswers).announced
 
 
 def test_checking_says_what_would_change_and_what_is_wrong(tmp_path: Path) -> None:
@@ -253,10 +253,10 @@ def test_content_of_files_is_read_for_a_diff_only(tmp_path: Path) -> None:
     files = [File(str(tmp_path / "a"), "x", owner=OWNER, group=GROUP)]
     with nodes.on(), phase("collect"):
         install(name="Put", files=files)
-        assert Content not in {read.fact for read, _ in part(HostAnswers).announced}
+        assert Content not in {read.fact for read, _ in of_host(HostAnswers).announced}
         nodes.state.config.DIFF = True
         install(name="Put", files=files)
-        assert Content in {read.fact for read, _ in part(HostAnswers).announced}
+        assert Content in {read.fact for read, _ in of_host(HostAnswers).announced}
 
 
 def test_a_diff_is_shown_once_before_the_run(

@@ -315,10 +315,11 @@ def test_each_of_several_proxies_knows_the_links_of_the_others() -> None:
     assert peers(NODES, "pi5") == (
         "169.254.1.223=06:42:c0:a8:01:df 169.254.1.224=06:42:c0:a8:01:e0\n"
     )
-    script = start_script(settings(), several=True)
+    script = start_script(settings(), NODES[0])
     assert "  add_link drain 06:42:c0:a8:01:de\n" in script
     assert 'echo "address replace 169.254.1.222/32 dev drain noprefixroute"' in script
     assert "marker=127.60.0.60 " in script
+    assert "node=192.168.1.54 " in script
     assert "--network bridge --sysctl net.ipv4.ip_nonlocal_bind=1 --cidfile" in script
     assert '--ip "$vip"' not in script
 

@@ -73,7 +73,7 @@ from chaos_engine.facts.membership import (
 from chaos_engine.facts.mounts import Answers, Mounts, parse_mounts
 from chaos_engine.facts.network import AddressOwners, Interface, InterfaceState
 from chaos_engine.facts.node import AsRoot, Node
-from chaos_engine.facts.observe import HostAnswers, Read, part
+from chaos_engine.facts.observe import HostAnswers, Read, of_host
 from chaos_engine.facts.observe.batch import script
 from chaos_engine.facts.packages import Removal, RemovalPlan
 from chaos_engine.facts.quiet import UNIT_NAMES, TimedWriters, WriterState
@@ -614,7 +614,7 @@ def commands(operation: Any, arguments: Mapping[str, Any], mark: str = "") -> It
         host.connector = Nothing(nodes.state, host)
         host.noop = lambda description: None
         reads: list[Read] = list(operation.reads(**arguments))
-        part(HostAnswers).known = Known()
+        of_host(HostAnswers).known = Known()
         yield script(read for read in reads if mark in repr(read))
         for command in operation._inner(**arguments):
             if isinstance(command, FunctionCommand):
@@ -627,7 +627,7 @@ def refusal(operation: Any, arguments: Mapping[str, Any]) -> str:
     """Why an operation does not take arguments, "" if it does; nothing may have been read then."""
     nodes = Nodes()
     with nodes.on() as host:
-        part(HostAnswers).known = Known()  # nothing is read from this computer
+        of_host(HostAnswers).known = Known()  # nothing is read from this computer
         try:
             operation(**arguments, name="Try")
         except OperationValueError as error:
@@ -891,6 +891,7 @@ SITE_VALUES = {
         "link": "hairpin_link",
         "hairpin": "hairpin_address",
         "run_directory": "haproxy_run_dir",
+        "node": "nodes",
         "marker": "vrrp_id",
     },
     "haproxy_vrrp.service.j2": {"vip": "vip"},
@@ -949,7 +950,7 @@ SITE_VALUES = {
 
 OURS = {
     *("api", "api_port", "checked", "checksum", "conf", "confined", "container", "controller"),
-    *("config", "day", "down", "haproxy", "perl", "pid", "script"),
+    *("config", "day", "down", "haproxy", "index_seen", "perl", "pid", "script"),
     *("file", "folder", "several", "vrrp", "writers"),
     *(
         "flags",
@@ -967,7 +968,7 @@ OURS = {
         "shares",
         "store",
     ),
-    *("socket", "state", "target", "unconfined"),
+    *("socket", "state", "target", "unconfined", "uppermost"),
 }
 """Variables that have no value of the site."""
 

@@ -18,11 +18,12 @@ import pytest
 from chaos_engine.deploys.log_mount import PORTS, LogMountSettings, export_of, volume_of
 from chaos_engine.facts.log_mount import LogShare, LogShares
 from chaos_engine.facts.mounts import Answer, Mount
-from chaos_engine.facts.share import FLAGS, NFS, PATTERN, UNCONFINED, confined
+from chaos_engine.facts.share import FLAGS, NFS, PATTERN, TARGET, UNCONFINED, confined, uppermost
 from chaos_engine.operations.files import Plan, Unit
 from chaos_engine.operations.log_mount import (
     CHECKED,
     SHARE,
+    UNDO,
     has_unchecked_graph,
     kibibytes,
     missing_flags,
@@ -96,7 +97,7 @@ def test_what_others_mount_there_refuses_the_node(
         (IN_RAM, "answers", "/var/log is not on the Gluster volume pi1"),
         (mounted("etcd1:/pi2"), "answers", "/var/log is on etcd1:/pi2, not on the Gluster"),
         (mounted("etcd1:/pi1"), "hangs", "mounted on /var/log, but hangs"),
-        (mounted("etcd1:/pi1"), "fails", "mounted on /var/log, but fails"),
+        (mounted("etcd1:/pi1"), "fails", "mounted on /var/log, but cannot be read"),
     ],
 )
 def test_trouble_is_whatever_is_not_the_volume(
@@ -377,6 +378,7 @@ class Helper:
                 path=f"{root}/bin:/usr/bin:/bin",
                 flags=",".join(FLAGS),
                 confined=confined(f"{root}/view"),
+                uppermost=uppermost(f"{root}/mountinfo"),
                 checked=CHECKED,
                 share_port=PORTS.get(store, 0),
                 nfs=NFS,
@@ -1247,3 +1249,69 @@ def test_a_script_has_only_what_its_store_needs(tmp_path: Path) -> None:
     assert "volfile" not in lines["nfs"] + lines["ram"]
     assert "tcp" not in lines["ram"]
     assert "mount -i -t nfs4" not in lines["gluster"] + lines["ram"]
+
+
+CARD = "20 1 179:2 / / rw,noatime shared:1 - ext4 /dev/mmcblk0p2 rw"
+
+
+def line(at: str, what: str) -> str:
+    """Return a line of the kernel's list of mounts, for a type and a source."""
+    return f"90 20 0:52 / {at} rw,nosuid shared:7 master:2 - {what} rw,size=16384k"
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([], ""),
+        ([line("/var/log/journal", "tmpfs a"), line("/var", "tmpfs b")], ""),
+        ([line(TARGET, "tmpfs var-log-in-ram"), line("/var", "tmpfs b")], "tmpfs var-log-in-ram"),
+        (
+            [line(TARGET, "tmpfs var-log-in-ram"), line(TARGET, "fuse.glusterfs etcd1:/pi1")],
+            "fuse.glusterfs etcd1:/pi1",
+        ),
+        ([line(TARGET, r"nfs4 var-log@nas:/srv/my\040logs")], r"nfs4 var-log@nas:/srv/my\040logs"),
+    ],
+)
+def test_the_uppermost_mount_at_a_path_is_told(tmp_path: Path, lines: list[str], said: str) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text("".join(f"{one}\n" for one in (CARD, *lines)))
+    script = f"set -eu\n{uppermost(str(mounts))}uppermost {TARGET}"
+    ran = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout == f"{said}\n"
+
+
+@pytest.mark.parametrize("busy", [False, True])
+@pytest.mark.parametrize(
+    ("lines", "left"),
+    [
+        (["fuse.glusterfs etcd1:/pi1"], []),
+        (["tmpfs var-log-in-ram", "fuse.glusterfs etcd1:/pi1"], []),
+        (["nfs4 var-log@nas:/srv/log/pi1"], []),
+        (["tmpfs log2ram", "tmpfs var-log-in-ram"], ["tmpfs log2ram"]),
+        (["fuse.glusterfs etcd1:/pi1", "nfs4 nas:/logs"], None),
+        (["fuse.sshfs etcd1:/pi1"], None),
+    ],
+)
+def test_undo_unmounts_the_share_and_the_ram_alone(
+    tmp_path: Path, lines: list[str], left: list[str] | None, busy: bool
+) -> None:
+    """Whatever a user has mounted there stays, and what is below it."""
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "".join(f"{one}\n" for one in (CARD, *(line(TARGET, what) for what in lines)))
+    )
+    umount = tmp_path / "bin/umount"
+    umount.parent.mkdir()
+    umount.write_text(f"""#!/bin/sh
+        case "{busy} $*" in "True "*" -l "*) ;; True*) exit 32 ;; esac
+        for at do :; done
+        awk -v "at=$at" '{{ all[NR] = $0 }} $5 == at {{ last = NR }}
+            END {{ for (n = 1; n <= NR; n++) if (n != last) print all[n] }}' {mounts} >{mounts}.new
+        mv {mounts}.new {mounts}
+    """)
+    umount.chmod(0o755)
+    script = f"set -eu\nRUN_DIR={tmp_path}/run\n{uppermost(str(mounts))}{UNDO.stopped}"
+    environment = {**os.environ, "PATH": f"{umount.parent}:{os.environ['PATH']}"}
+    subprocess.run(["sh", "-c", script], env=environment, check=True)
+    stays = [line(TARGET, what) for what in (lines if left is None else left)]
+    assert mounts.read_text().splitlines() == [CARD, *stays]

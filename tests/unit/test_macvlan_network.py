@@ -542,6 +542,23 @@ def test_a_proxy_that_comes_and_goes_gets_its_network_if_nothing_follows(tmp_pat
     assert done == [CREATE, "status 0"]
 
 
+@pytest.mark.parametrize("last", [True, False])
+def test_one_of_several_proxies_keeps_its_container(tmp_path: Path, last: bool) -> None:
+    """It is on another network. All proxies would stop together, as the network has no turns."""
+    without = replace(OLD, containers={})
+    done = run_script(tmp_path, compose(WANTED, without, last, several=True), "active", runs=True)
+    assert done == [RM[1], CREATE, "status 0"]
+    (tmp_path / "log").unlink()
+    done = run_script(tmp_path, compose(WANTED, None, last, several=True), "active", runs=True)
+    assert done == [CREATE, "status 0"]
+
+
+def test_a_proxy_that_was_the_only_one_leaves_the_network_that_changes(tmp_path: Path) -> None:
+    held = replace(OLD, containers={"lb-haproxy": "192.168.1.60"})
+    done = run_script(tmp_path, compose(WANTED, held, several=True), "active", runs=True)
+    assert done == [STOP, *RM, CREATE, START, "status 0"]
+
+
 @pytest.mark.parametrize("service", ["active", "activating"])
 def test_the_old_network_comes_back_with_the_proxy_on_it(tmp_path: Path, service: str) -> None:
     script = compose(WANTED, OLD)

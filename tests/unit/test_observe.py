@@ -25,7 +25,7 @@ from chaos_engine.facts.observe import (
     forget,
     gather,
     observe,
-    part,
+    of_host,
     want,
     warn,
 )
@@ -481,7 +481,7 @@ def test_the_answers_that_a_long_change_brings_are_new(tmp_path: Path) -> None:
     @converge(reads=lambda: [Read.of(Line, text="echo 1")])
     def install() -> Commands:
         observe(Line, text="echo 1")
-        part(HostAnswers).oldest_at -= MAX_AGE_SECONDS  # as if that time had passed
+        of_host(HostAnswers).oldest_at -= MAX_AGE_SECONDS  # as if that time had passed
         yield StringCommand("true")
 
     for number in range(3):

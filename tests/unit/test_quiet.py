@@ -11,7 +11,7 @@ import pytest
 from chaos_engine.deploys.quiet import QuietSettings, quiet
 from chaos_engine.deploys.verify import findings
 from chaos_engine.facts.health import Health
-from chaos_engine.facts.observe import HostAnswers, Read, part
+from chaos_engine.facts.observe import HostAnswers, Read, of_host
 from chaos_engine.facts.quiet import (
     CLOCK_CRON,
     CLOCK_TIMER,
@@ -264,7 +264,7 @@ def test_verify_counts_a_timer_that_runs_again_only_while_its_switch_is_set(
     nodes = Nodes()
     with nodes.on() as host:
         host.connector = Nothing(nodes.state, host)
-        part(HostAnswers).known = WithTimer()
+        of_host(HostAnswers).known = WithTimer()
         assert findings({quiet: QuietSettings(**switches)}) == {"quiet": problems}
 
 

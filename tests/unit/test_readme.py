@@ -100,7 +100,7 @@ class TestValuesToEdit:
     """What everybody has to change stands below a comment EDIT, and `start.md` names it."""
 
     def test_whatever_names_a_machine_or_an_address_is_marked(self) -> None:
-        site = re.compile(r"^[^#\"].*(?:\d+\.\d+\.\d+\.|\bpi\d|pi\{)")
+        site = re.compile(r"^[^#\"].*(?:\d+\.\d+\.\d+\.|\bpi\d|pi\{|(?:[0-9a-f]{2}:){5})")
         found = {key for path in SITE for key, value in self.values(path) if site.match(value)}
         assert found == {key for path in SITE for key in self.marked(path)}
 
@@ -176,10 +176,15 @@ class TestCommands:
         places = {block.where for block in shell_blocks()} - {""}
         assert {"computer", "pi5"} <= places
 
-    def test_the_project_for_one_pi_is_the_same_on_both_pages(self) -> None:
+    def test_the_project_for_one_pi_has_eight_lines(self) -> None:
         (shown,) = (b for b in blocks(README) if b.code.startswith("# deploy.py"))
-        assert shown.code in (b.code for b in blocks(DOCS / "only-some.md"))
         assert len(shown.code.splitlines()) == 8
+
+    def test_the_page_lists_the_concerns_of_a_worker_in_order(self) -> None:
+        text = (DOCS / "only-some.md").read_text()
+        table = text.partition("| concern | what it needs |\n")[2].partition("\n\n")[0]
+        column = "".join(row.split("|")[1] for row in table.splitlines())
+        assert re.findall(r"`(\w+)`", column) == [concern.__name__ for concern in CONCERNS]
 
 
 class TestOutput:

@@ -27,7 +27,7 @@ from chaos_engine.deploys.concern import DECLARED
 from chaos_engine.facts.files import Content, Files, FileState
 from chaos_engine.facts.kubernetes import KubernetesSources, Source
 from chaos_engine.facts.manifest import ORIGINALS, Entry, Manifest, Remembered
-from chaos_engine.facts.observe import HostAnswers, NodeError, part
+from chaos_engine.facts.observe import HostAnswers, NodeError, of_host
 from chaos_engine.facts.rsyslog import Snippets
 from chaos_engine.facts.share import TARGET
 from chaos_engine.facts.unit_traces import Traces, UnitTraces
@@ -107,7 +107,7 @@ def ran(name: str) -> tuple[str, str]:
     with nodes.on() as host:
         host.connector = Nothing(nodes.state, host)
         host.noop = lambda description: None
-        part(HostAnswers).known = Known()
+        of_host(HostAnswers).known = Known()
         for command in OPERATIONS[name]._inner(**CALLS[name]):
             if isinstance(command, FunctionCommand) and command.function.__name__ != "take_turn":
                 reasons += [one for one in command.args if isinstance(one, str)]

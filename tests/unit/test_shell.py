@@ -15,7 +15,7 @@ from chaos_engine.facts import manifest
 from chaos_engine.facts.observe import LOCK, LOCK_SECONDS, PATH
 from chaos_engine.facts.observe.progress import MARK
 from chaos_engine.facts.repairs import REPAIRS
-from chaos_engine.facts.share import PATTERN, TARGET
+from chaos_engine.facts.share import TARGET
 from chaos_engine.facts.systemd import RECORDS
 from chaos_engine.operations.engine.shell import OTHERS, PRELUDE
 from chaos_engine.templates import shell_script
@@ -59,7 +59,6 @@ def test_shell_and_python_know_the_same_places() -> None:
 def test_shell_and_python_say_the_same_of_what_both_decide() -> None:
     assert f"\nexport PATH={PATH} LC_ALL=C\n" in PRELUDE
     assert f'"{MARK}$*"' in PRELUDE
-    assert f"{PATTERN} | " in shell_script("undo")
     assert f"concern=${{concern:-{OTHERS}}}\n" in shell_script("originals")
 
 

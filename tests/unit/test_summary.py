@@ -18,7 +18,7 @@ from pyinfra.operations import server
 
 from chaos_engine.deploys.concern import concern
 from chaos_engine.deploys.settings import Settings, SettingsError
-from chaos_engine.facts.observe import NodeError, NodeFact, Read, observe, part
+from chaos_engine.facts.observe import NodeError, NodeFact, Read, observe, of_host
 from chaos_engine.operations.engine.converge import Commands, converge
 from chaos_engine.operations.engine.reasons import Reasons, because
 from chaos_engine.operations.engine.summary import Outcome, advice, fall_short
@@ -291,7 +291,7 @@ def test_the_run_after_a_preview_tells_its_own_reasons_once(of_words: Any) -> No
     nodes.prepare(obedient)
     nodes.execute()
     with nodes.on():
-        reasons = part(Reasons)
+        reasons = of_host(Reasons)
     assert (
         reasons.printed[False] == reasons.printed[True] == {"Obey | Do it": ["the word is change"]}
     )

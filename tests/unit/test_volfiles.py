@@ -35,6 +35,7 @@ def function(name: str, port: int = 24007) -> str:
         path="/usr/bin:/bin",
         flags="",
         confined="",
+        uppermost="",
         checked="",
         share_port=port,
         nfs="",

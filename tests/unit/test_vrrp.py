@@ -154,7 +154,7 @@ def test_configuration_is_checked_without_scripts_that_may_come_later(tmp_path: 
     )
     assert done.returncode == 5
     assert "haproxy_several.sh" not in done.stdout
-    assert done.stdout.count("/usr/bin/true") == 3
+    assert done.stdout.count("/usr/bin/true") == 4
     assert check(Plan()) == check(Plan(write=(FILES[UNIT_FILE],))) == ""
 
 
@@ -170,7 +170,9 @@ def proxy_script(root: Path, alive: str) -> None:
     """Put a stand-in for HAProxy's script in place."""
     path = root / "usr/sbin/haproxy_several.sh"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f'#!/bin/sh\necho "script $*" >&2\ncase $1 in alive) {alive} ;; esac\n')
+    path.write_text(
+        f'#!/bin/sh\nvip=192.168.1.60\necho "script $*" >&2\ncase $1 in alive) {alive} ;; esac\n'
+    )
     path.chmod(0o755)
     (root / "run/chaos-engine/haproxy").mkdir(parents=True, exist_ok=True)
     (root / "run/chaos-engine/haproxy/pid").write_text("42\n")
@@ -200,10 +202,31 @@ def test_keepalived_waits_until_its_node_may_take_part(tmp_path: Path) -> None:
         "waiting: a machine has it",
     ]
     run_dir = f"{tmp_path}/run/chaos-engine/vrrp"
+    assert (tmp_path / "run/chaos-engine/vrrp/ifindex").read_text() == "2\n"
     assert done.stdout == (
         f"keepalived --vrrp --dont-fork --log-console --no-syslog --use-file {CONFIG} "
         f"--pid {run_dir}/keepalived.pid --vrrp_pid {run_dir}/vrrp.pid\n"
     )
+
+
+def test_keepalived_waits_for_haproxy_at_the_same_address(tmp_path: Path) -> None:
+    """After a change of chaos_vip, the old script would have the container own the old address."""
+    proxy_script(tmp_path, "exit 0")
+    path = tmp_path / "usr/sbin/haproxy_several.sh"
+    path.write_text(path.read_text().replace("vip=192.168.1.60", "vip=192.168.1.61"))
+    done = run(program(tmp_path), tmp_path, ip=ADDRESS, sleep="kill $PPID")
+    assert "waiting: HAProxy has another address than 192.168.1.60" in done.stderr
+
+
+def test_pid_files_of_a_crash_do_not_keep_keepalived_from_starting(tmp_path: Path) -> None:
+    proxy_script(tmp_path, "exit 0")
+    folder = tmp_path / "run/chaos-engine/vrrp"
+    folder.mkdir(parents=True)
+    for name in ("keepalived.pid", "vrrp.pid"):
+        (folder / name).write_text("1\n")
+    done = run(program(tmp_path), tmp_path, ip=ADDRESS, nsenter="", perl="", keepalived="")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["ifindex"]
 
 
 def test_script_of_a_single_proxy_is_not_ready(tmp_path: Path) -> None:
@@ -216,14 +239,15 @@ STOP, START = "stop docker_haproxy.service", "start --no-block docker_haproxy.se
 
 
 @pytest.mark.parametrize(
-    ("links", "owners", "locked", "does"),
+    ("links", "container", "owners", "locked", "does"),
     [
-        (False, "3 3 0", False, [STOP, START]),
-        (False, "3 3 3", False, [STOP]),
-        (False, "3 1 1", False, [STOP]),
-        (False, "0 1 0", False, []),
-        (False, "3 3 3", True, []),
-        (True, "3 3 3", False, []),
+        (False, "192.168.1.60", "3 3 0", False, [STOP, START]),
+        (False, "192.168.1.60", "3 3 3", False, [STOP]),
+        (False, "192.168.1.60", "3 1 1", False, [STOP]),
+        (False, "192.168.1.60", "0 1 0", False, []),
+        (False, "192.168.1.60", "3 3 3", True, []),
+        (True, "172.17.0.2", "3 3 3", False, []),
+        (False, "172.17.0.2", "3 3 3", False, []),
     ],
     ids=[
         "another proxy has the address, then nobody",
@@ -232,10 +256,11 @@ STOP, START = "stop docker_haproxy.service", "start --no-block docker_haproxy.se
         "no proxy has it",
         "a run is at work",
         "one of several",
+        "one of several, which has just ended",
     ],
 )
 def test_container_of_an_only_proxy_gives_way_to_another_proxy(
-    tmp_path: Path, links: bool, owners: str, locked: bool, does: list[str]
+    tmp_path: Path, links: bool, container: str, owners: str, locked: bool, does: list[str]
 ) -> None:
     """A run was killed before it replaced the container, and another proxy took the address."""
     proxy_script(tmp_path, "exit 1")
@@ -250,6 +275,7 @@ def test_container_of_an_only_proxy_gives_way_to_another_proxy(
         """cut -d " " -f "$(wc -l <"$0.calls" | tr -d " ")")" """,
         flock="exit 1" if locked else 'shift 2; exec "$@"',
         systemctl=f'case $1 in is-active) ;; *) echo "$*" >>{log} ;; esac',
+        docker=f'echo "{container} "',
         sleep='echo >>"$0.calls"; [ "$(wc -l <"$0.calls")" -lt 3 ] || kill $PPID',
     )
     assert "waiting: this node's HAProxy is not ready" in done.stderr
