@@ -43,7 +43,7 @@ def missing_packages() -> list[str]:
 
 
 def check() -> None:
-    """Raise an error that says how to mend it if this computer cannot run the lab."""
+    """Raise an error that says what to do if this computer cannot run the lab."""
     if os.geteuid() != 0:
         raise LabError("the lab makes namespaces and mounts: run it as root (sudo)")
     if shutil.which("dpkg-query") is None:

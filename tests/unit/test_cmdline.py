@@ -95,7 +95,7 @@ def test_a_stray_quote_in_the_middle_swallows_no_word() -> None:
     )
 
 
-def test_a_word_mended_and_there_already_is_there_once() -> None:
+def test_a_word_fixed_and_there_already_is_there_once() -> None:
     text = f"cgroup_memory=1 cgroup_memory=1` {DEBIAN}\n"
 
     assert split_words(edit(PATH, text, WANTED)).count("cgroup_memory=1") == 1

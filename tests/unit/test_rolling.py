@@ -535,7 +535,7 @@ def test_without_a_kubeconfig_api_servers_are_waited_for_too(node: Node) -> None
     assert node.api == [{}]
 
 
-def test_a_controller_whose_own_api_server_is_down_may_be_mended(node: Node) -> None:
+def test_a_controller_whose_own_api_server_is_down_may_be_fixed(node: Node) -> None:
     node.api = [{"pi4": "500"}]
     ill = StandingState(joined=True, problems={"api_server": "it is down"})
 

@@ -22,7 +22,7 @@ MINUTES = 120
 
 _CONTESTANTS = ("pyinfra", "Ansible", "Ansible, strategy free")
 _STRATEGIES = {"Ansible": "linear", "Ansible, strategy free": "free"}
-_NO_CHANGE, _ONE_FILE = "no change", "one file to mend"
+_NO_CHANGE, _ONE_FILE = "no change", "one file to fix"
 _MENDED = "/etc/crictl.yaml"
 
 # What the proof breaks on each node, and on the proxy. Both programs have to fix all of it
@@ -122,7 +122,7 @@ def prove(cluster: Cluster, hosts: Sequence[str], playbook: Ansible) -> str:
     return (
         "On nodes that the deploy had converged, the playbook changed nothing. Then "
         f"{max(len(names) for names in broken.values())} of the deploy's operations on a node were "
-        "given something to mend by hand; the playbook mended it, after which the deploy's preview "
+        "given something to fix by hand; the playbook fixed it, after which the deploy's preview "
         "listed nothing, and the playbook changed nothing."
     )
 

@@ -20,7 +20,7 @@ PART = "commands"
 MINUTES = 40
 
 _PROXY = "pi5"
-_SCENARIOS = ("no change", "no change, --dry", "one file to mend", "first deploy")
+_SCENARIOS = ("no change", "no change, --dry", "one file to fix", "first deploy")
 
 
 def run(options: Options) -> None:
@@ -33,7 +33,7 @@ def run(options: Options) -> None:
     playbook.play(changes=None)
     converge(cluster, hosts)
     prepare: dict[str, Callable[[], None]] = {
-        "one file to mend": partial(spoil, cluster, hosts),
+        "one file to fix": partial(spoil, cluster, hosts),
         "first deploy": partial(make_fresh, cluster, hosts),
     }
     for scenario in _SCENARIOS:

@@ -115,7 +115,7 @@ def report(results: Results) -> Page:
         "who logs in to each node. Its check "
         "([state.sh](../../tests/bench/shell/state.sh)) looks at the same files, packages, units, "
         "kernel, mounts and containers in as few processes as will do, and compares them with "
-        "what was recorded on the same node; it explains nothing and mends nothing. Its first "
+        "what was recorded on the same node; it explains nothing and fixes nothing. Its first "
         "deploy ([first.sh](../../tests/bench/shell/first.sh)) does the steps of the deploy in the "
         "same order, the reboot included, until systemd has finished the start, without checking "
         "or keeping anything. “One call of apt” "
