@@ -37,7 +37,7 @@ def two(deployed: Cluster) -> Iterator[Cluster]:
             assert deployed.changed(*DEPLOY) == announced
             yield deployed
         finally:
-            if deployed.proxies:  # a test has failed before the second one was taken away
+            if deployed.proxies:  # a test has failed before the second one was removed
                 deployed.pyinfra(*UNDO, *PART)
             deployed.proxies = ()
     deployed.changed("deploy.py")
@@ -98,7 +98,7 @@ def test_a_restart_hands_the_address_over(two: Cluster, unit: str) -> None:
         assert owner(two, PROXIES) != owns
 
 
-def test_a_proxy_is_taken_away(two: Cluster) -> None:
+def test_a_proxy_is_removed(two: Cluster) -> None:
     """Undo the second one's part, and deploy the first one as the only one."""
     await_both(two)
     with watched(two, [CONTROLLERS[0]]) as seen:

@@ -1,4 +1,4 @@
-"""Kill pyinfra while a second proxy is added, and while one is taken away.
+"""Kill pyinfra while a second proxy is added, and while one is removed.
 
 Each run is killed at a point, and the next run at the next point. After each kill the API's address
 answers soon, from one proxy, however long the next run lets wait for it. The last run goes to its
@@ -132,7 +132,7 @@ ADDING = [
     Cut(SECOND, Killed(COPY, "sent")),
 ]
 
-TAKING_AWAY = [
+REMOVING = [
     Cut(SECOND, Killed(UNDO_HAPROXY, "before")),
     Cut(SECOND, Stopped("systemctl", f"^stop -- {_UNIT}", "KILL")),
     Cut(SECOND, state("deactivating")),
@@ -258,8 +258,8 @@ def test_the_address_stays_while_the_only_proxy_becomes_one_of_several(site: Clu
     await_proxies(site, PROXIES, CONTROLLERS)
 
 
-def test_the_address_stays_while_a_proxy_is_taken_away(site: Cluster) -> None:
-    for cut in TAKING_AWAY:
+def test_the_address_stays_while_a_proxy_is_removed(site: Cluster) -> None:
+    for cut in REMOVING:
         if stands_by(site, SECOND, CONTROLLERS) and owner(site, PROXIES) == FIRST:
             site.exec(FIRST, f"systemctl restart {_UNIT}")
             await_proxies(site, PROXIES, CONTROLLERS)
@@ -296,4 +296,4 @@ def test_a_container_that_comes_back_meanwhile_gives_way(site: Cluster) -> None:
 
 def test_points_are_enough() -> None:
     assert len([*BECOMING_ONE_OF_SEVERAL, *ADDING]) >= 20
-    assert len([*TAKING_AWAY, *BECOMING_THE_ONLY_ONE]) >= 20
+    assert len([*REMOVING, *BECOMING_THE_ONLY_ONE]) >= 20
