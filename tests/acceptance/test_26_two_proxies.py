@@ -16,7 +16,7 @@ from tests.cluster import proxy_faults as faults
 from tests.cluster.failover import Seen, await_proxies, other, owner, owners, watched
 from tests.cluster.joined import joined
 from tests.cluster.lan_client import API, CLIENT
-from tests.cluster.virtual_cluster import Cluster, limits
+from tests.cluster.virtual_cluster import Cluster, limits, wait_for
 
 FIRST, SECOND = PROXIES = ("pi5", "pi7")
 CONTROLLERS = ("pi1", "pi4")
@@ -80,6 +80,17 @@ def test_the_address_outlives_a_power_cut_of_its_owner(two: Cluster) -> None:
     assert not seen.several_owners()
     await_both(two)
     # whoever owns the address keeps it
+    assert owner(two, PROXIES) == standby
+
+
+def test_an_owner_that_reaches_no_controller_gives_the_address_up(two: Cluster) -> None:
+    await_both(two)
+    owns = owner(two, PROXIES)
+    standby = other(PROXIES, owns)
+    with faults.cut_off(two, owns):
+        wait_for(f"{standby} owns the address", lambda: owners(two, PROXIES) == [standby], 30)
+        assert owner(two, PROXIES) == standby
+    await_both(two)
     assert owner(two, PROXIES) == standby
 
 

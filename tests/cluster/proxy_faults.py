@@ -84,6 +84,12 @@ def docker_killed(cluster: Cluster, node: str) -> Fault:
     return _undone(cluster, node, "kill -KILL $(systemctl show -p MainPID --value docker)")
 
 
+def cut_off(cluster: Cluster, node: str) -> Fault:
+    """Let no packet of a node's containers out, as a firewall does that has lost Docker's rules."""
+    rule = "FORWARD --in-interface docker0 --jump DROP"
+    return _undone(cluster, node, f"iptables -w --insert {rule}", f"iptables -w --delete {rule}")
+
+
 @contextmanager
 def partition(
     cluster: Cluster, deaf: str, mute: str, *, both: bool = False, protocol: str = ANY
