@@ -115,7 +115,10 @@ class Cluster:
         return self.node.run(*words, *more, give=give)
 
     def apply(self, version: str, *more: str) -> str:
-        """Upgrade pi1 by kubeadm of the same version; what that printed."""
+        """Upgrade pi1 by kubeadm of the same version, not twice in a second; what that printed."""
+        tmp = self.node.root / "etc/kubernetes/tmp"
+        while [*tmp.glob(f"kubeadm-backup-manifests-{time.strftime('%Y-%m-%d-%H-%M-%S')}")]:
+            time.sleep(0.05)
         status, said = self.run(version, "upgrade", "apply", f"v{version}", "-y", *more)
         assert status == 0, said
         return said

@@ -400,7 +400,12 @@ def _controller(client: Client, configuration: dict[str, Any], settings: Setting
     node.say(f'[upgrade/staticpods] Writing new Static Pod manifests to "{drafts}"')
     for component, pod in files.pods(configuration, _endpoint()).items():
         node.write(f"{drafts}/{component}.yaml", pod)
-    node.at(backups).mkdir(parents=True)
+    try:
+        node.at(backups).mkdir(parents=True)
+    except FileExistsError:
+        # os.Mkdir of CreateTimestampDirForKubeadm (constants.go): another upgrade in this second
+        problem = f"could not create timestamp directory: mkdir {backups}: file exists"
+        raise Fatal(f"{failed}{problem}") from None
     for component in certs.COMPONENTS:
         node.say(f'[upgrade/staticpods] Preparing for "{component}" upgrade')
         new = node.at(f"{drafts}/{component}.yaml")
