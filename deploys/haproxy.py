@@ -195,17 +195,18 @@ def haproxy_files(
         several=bool(members),
         vrrp=VRRP,
     )
-    of_several = [
-        File(SEVERAL, start_script(settings, own), mode="755")
-        for own in members
-        if own.name == name
-    ]
+    own = next((one for one in members if one.name == name), None)
+    of_several: list[File] = []
+    if own:
+        of_several = [
+            File(SEVERAL, start_script(settings, own), mode="755"),
+            File(f"{OWN}/{PEERS}", peers(members, name)),
+        ]
     return [
         # The scripts start HAProxy only with the configuration in this file
         File(f"{OWN}/{CONFIG}", config),
         File(SCRIPT, start_script(settings), mode="755"),
         *of_several,
-        *([File(f"{OWN}/{PEERS}", peers(members, name))] if members else []),
         # The unit names one of the scripts
         File(UNIT_FILE, unit),
     ]
